@@ -27,8 +27,9 @@ def find_programs() -> Path | None:
 
 
 class Postgres:
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, *, durable: bool) -> None:
         self.port = _free_port()
+        self._durable = durable
         self._programs = programs
         self._data = folder / "data"
         self._log = folder / "log"
@@ -107,14 +108,17 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def run_postgres(programs: Path) -> Iterator[Postgres]:
-    """A server until the end of the block. It ends with this process, whatever happens."""
+def run_postgres(programs: Path, *, durable: bool = False) -> Iterator[Postgres]:
+    """A server until the end of the block. It ends with this process, whatever happens.
+
+    Unless it is `durable`, it does not wait for the disk, which saves time.
+    """
     folder = Path(tempfile.mkdtemp(prefix="fanbench-postgres-"))
     try:
         if os.getuid() == 0:
             owner = _user()
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        postgres = Postgres(programs, folder)
+        postgres = Postgres(programs, folder, durable=durable)
         postgres.initialize()
         try:
             postgres.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fanbench import Client
+from tests.operations.fake_sdk import install_fake_sdk
 from tests.postgres import Postgres, find_programs, run_postgres
 
 from .server_process import ServerProcess, run_server
@@ -67,6 +68,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Iterator
         tmp_path_factory.mktemp("server") / "data", *limits, "--datasets", str(datasets)
     ) as server:
         yield server
+
+
+@pytest.fixture
+def fake_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers import a stand-in for the SDK, where it is not what is tested: the real one takes seconds."""
+    install_fake_sdk(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from fanbench.local.launcher import ensure_server, stop_server
 from fanbench.local.store import Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
-from tests.operations.fake_sdk import install_fake_sdk
 
 from .server_process import (
     MODELS,
@@ -39,12 +38,6 @@ from .server_process import (
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
-
-
-@pytest.fixture
-def fake_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers import a stand-in for the SDK, where it is not what is tested: the real one takes seconds."""
-    install_fake_sdk(tmp_path, monkeypatch)
 
 
 def client_of(server: LocalServer) -> Client:

@@ -20,10 +20,9 @@ from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
-from sqlalchemy.engine import URL
 
 from fanbench.errors import LocalServerError
-from fanbench.local.database import MIGRATIONS, REVISIONS, open_engine, parse_url, sqlite_url
+from fanbench.local.database import MIGRATIONS, REVISIONS, open_engine
 from fanbench.local.store import Base, RunRow, Store, UsageRow, VersionRow
 from fanbench.wire.messages import RunState
 from tests.postgres import Postgres
@@ -32,17 +31,17 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """An empty database."""
     if request.param == "sqlite":
-        return sqlite_url(tmp_path / "state.sqlite")
+        return tmp_path / "state.sqlite"
     postgres: Postgres = request.getfixturevalue("postgres")
-    return parse_url(postgres.create_database())
+    return postgres.create_database()
 
 
 @pytest.fixture
-async def store(url: URL) -> AsyncIterator[Store]:
-    async with Store.open(url) as store:
+async def store(database: Path | str) -> AsyncIterator[Store]:
+    async with Store.open(database) as store:
         yield store
 
 
@@ -118,9 +117,9 @@ async def test_times_sort(store: Store) -> None:
     assert await store.runs_since(second + timedelta(microseconds=500)) == 6
 
 
-async def test_racing_runs_of_a_model_are_one(url: URL) -> None:
+async def test_racing_runs_of_a_model_are_one(database: Path | str) -> None:
     """Of eight runs of a version and model that two stores add at once, one is added; the next once that has ended."""
-    async with Store.open(url) as one, Store.open(url) as two:
+    async with Store.open(database) as one, Store.open(database) as two:
         version = await one.add_version("t", [])
         for _ in range(5):
             added: list[RunRow | None] = []
@@ -140,9 +139,9 @@ async def test_racing_runs_of_a_model_are_one(url: URL) -> None:
             await two.update(RunRow, other.id, state=RunState.ERRORED)
 
 
-async def test_racing_pushes_are_numbered(url: URL) -> None:
+async def test_racing_pushes_are_numbered(database: Path | str) -> None:
     """Eight pushes of a task through two stores at once are its versions 1 to 8."""
-    async with Store.open(url) as one, Store.open(url) as two:
+    async with Store.open(database) as one, Store.open(database) as two:
         numbers: list[int] = []
 
         async def push(store: Store) -> None:
@@ -154,9 +153,9 @@ async def test_racing_pushes_are_numbered(url: URL) -> None:
     assert sorted(numbers) == [*range(1, 9)]
 
 
-async def test_racing_stores_agree_on_the_numbers_of_models(url: URL) -> None:
+async def test_racing_stores_agree_on_the_numbers_of_models(database: Path | str) -> None:
     """Stores that number the same models at once give each model one number."""
-    async with Store.open(url) as one, Store.open(url) as two:
+    async with Store.open(database) as one, Store.open(database) as two:
         found: list[dict[str, int]] = []
 
         async def number(store: Store, *models: str) -> None:
@@ -170,12 +169,34 @@ async def test_racing_stores_agree_on_the_numbers_of_models(url: URL) -> None:
     assert len(set(found[0].values())) == 3
 
 
+async def test_usage_is_written_soon_and_at_the_end(database: Path | str) -> None:
+    """Usage is written a moment after it was noted, before it is read, and when the store is closed."""
+    since = datetime.now(UTC) - timedelta(seconds=1)
+
+    def usage() -> UsageRow:
+        return UsageRow(token_id=1, model="m", cost_nanodollars=1)
+
+    async with Store.open(database) as one, Store.open(database) as other:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.keep_usage)
+            for count in range(1, 3):
+                await one.add_usage(usage())
+                while await other.spent_nanodollars(since) != count:
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        await one.add_usage(usage())
+        assert await one.spent_nanodollars(since) == 3
+        await one.add_usage(usage())
+    async with Store.open(database) as again:
+        assert await again.spent_nanodollars(since) == 4
+
+
 # --- Schemas ---
 
 
-async def test_the_migrations_make_the_tables(url: URL) -> None:
+async def test_the_migrations_make_the_tables(database: Path | str) -> None:
     """The migrations make the tables and indexes of this code, which knows each of them."""
-    async with open_engine(url) as engine:
+    async with open_engine(database) as engine:
 
         def differences(connection: Connection) -> list[object]:
             return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
@@ -200,12 +221,12 @@ def test_a_start_without_migrations_does_not_import_alembic(tmp_path: Path) -> N
     assert [words.splitlines()[-1] for words in said] == ["['alembic', 'mako']", "[]"]
 
 
-async def test_racing_starts_migrate_once(url: URL) -> None:
+async def test_racing_starts_migrate_once(database: Path | str) -> None:
     """Stores that are opened on an empty database at the same time all work."""
     opened = []
 
     async def open_and_push() -> None:
-        async with Store.open(url) as store:
+        async with Store.open(database) as store:
             opened.append(await store.add_version("t", []))
 
     async with anyio.create_task_group() as tasks:
@@ -214,12 +235,12 @@ async def test_racing_starts_migrate_once(url: URL) -> None:
     assert sorted(row.version for row in opened) == [1, 2, 3]
 
 
-async def test_a_newer_database_is_refused(url: URL) -> None:
+async def test_a_newer_database_is_refused(database: Path | str) -> None:
     """A database with a schema that this fanbench does not know is left alone."""
-    async with open_engine(url) as engine, engine.begin() as connection:
+    async with open_engine(database) as engine, engine.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(LocalServerError, match="newer fanbench: its schema is '9999'") as refused:
-        async with Store.open(url):
+        async with Store.open(database):
             pass
     assert "secret" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""Where the server's state is: the URL of the database, its connections, its schema, and what its errors mean."""
+"""Where the server's state is: the connections to its database, its schema, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -8,17 +8,29 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import structlog
-from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy import Connection, NullPool, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from fanbench._util.install import install_command
-from fanbench.errors import LocalServerError, UsageError
+from fanbench.errors import LocalServerError
+from fanbench.local.database_url import without_password
 
-__all__ = ["MIGRATIONS", "REVISIONS", "is_duplicate", "open_engine", "parse_url", "shown", "sqlite_url"]
+__all__ = [
+    "MIGRATIONS",
+    "RECONNECT_SECONDS",
+    "REVISIONS",
+    "Hold",
+    "is_duplicate",
+    "is_unreachable",
+    "open_engine",
+    "shown",
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -27,81 +39,88 @@ REVISIONS = ("0001", "0002")
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
+RECONNECT_SECONDS = 300.0
+"""How long the server waits for a database that does not answer, before it ends."""
+
 _LOCK = 0x66616E62
 """The first half of the keys of our advisory locks; the second says what is locked."""
-_MIGRATING = 1
+_MIGRATING, _SERVING = 1, 2
+
+_CONNECTION = {
+    "application_name": "fanbench",
+    "client_encoding": "utf8",
+    "connect_timeout": "10",
+    # A connection whose other end has vanished fails within half a minute.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+_CONNECTIONS = 8
+"""All are kept, because to make one takes longer than a write. More of them write no faster (`benchmarks/store.py`)."""
+
+_LOOK_EVERY = 2.0
+_ANSWER_SECONDS = 10.0
 
 _UNIQUE_VIOLATION = "23505"
+_NO_CONNECTIONS_LEFT = "53300"
+_SHUTDOWN_OR_START = "57P"
+_CONNECTION_EXCEPTION = "08"
 
 
-def sqlite_url(path: Path) -> URL:
-    # Not a URL as text: a path may contain any character.
-    return URL.create("sqlite", database=str(path))
-
-
-def parse_url(words: str) -> URL:
-    """The URL of a PostgreSQL database as a person has written it.
-
-    Raises:
-        UsageError: It is not the URL of a PostgreSQL database.
-    """
-    hint = "Write for instance postgresql://USER@HOST/NAME. Without one, the state is in the data folder."
-    try:
-        url = make_url(words)
-    except (SQLAlchemyError, ValueError):
-        raise UsageError(
-            "The URL of the database cannot be read.", hint=hint
-        ) from None  # it may have a password
-    if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise UsageError(f"The server cannot use a database of the kind {url.drivername!r}.", hint=hint)
-    return url.set(drivername="postgresql")
-
-
-def shown(url: URL) -> str:
-    """The path or the URL without passwords, for people and logs."""
-    if url.drivername == "sqlite":
-        return str(url.database)
-    return url.set(password=None, query={}).render_as_string()
+def shown(database: Path | str) -> str:
+    """The path, or the URL without passwords, for people and logs."""
+    return without_password(database) if isinstance(database, str) else str(database)
 
 
 @asynccontextmanager
-async def open_engine(url: URL) -> AsyncIterator[AsyncEngine]:
-    """Connect to the database and migrate it to the schema of this fanbench.
+async def open_engine(database: Path | str) -> AsyncIterator[AsyncEngine]:
+    """Connect to the SQLite file or the URL of PostgreSQL, and migrate it to the schema of this fanbench.
 
     Raises:
         LocalServerError: It cannot be reached or used, or belongs to a newer fanbench.
     """
-    engine = _async_engine(url)
+    pool = {"pool_size": _CONNECTIONS, "max_overflow": 0} if isinstance(database, str) else {}
+    engine = _async_engine(database, **pool)
     try:
         try:
             async with engine.connect() as connection:
                 revision = await connection.run_sync(_revision)
             if revision and revision not in REVISIONS:
                 raise LocalServerError(
-                    f"The database {shown(url)} belongs to a newer fanbench: its schema is {revision!r}, and this "
-                    f"fanbench knows {REVISIONS[-1]!r}.",
+                    f"The database {shown(database)} belongs to a newer fanbench: its schema is {revision!r}, and "
+                    f"this fanbench knows {REVISIONS[-1]!r}.",
                     hint="Update fanbench, or choose another data folder with --data DIR.",
                 )
             if revision != REVISIONS[-1]:
-                await anyio.to_thread.run_sync(_migrate, url)
+                await anyio.to_thread.run_sync(_migrate, database)
         except SQLAlchemyError as error:
-            raise _unusable(url, error) from None
+            raise _unusable(database, error) from None
         yield engine
     finally:
         await engine.dispose()
 
 
-def _async_engine(url: URL) -> AsyncEngine:
-    if url.drivername == "sqlite":
-        engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"))
+def _async_engine(database: Path | str, **settings: Any) -> AsyncEngine:
+    url = _url(database)
+    if isinstance(database, Path):
+        engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), **settings)
         _configure(engine.sync_engine)
         return engine
+    # A connection may have died with a database that was started again: ask before each use.
+    return create_async_engine(url, pool_pre_ping=True, **settings)
+
+
+def _url(database: Path | str) -> URL:
+    if isinstance(database, Path):
+        # Not a URL as text: a path may contain any character.
+        return URL.create("sqlite", database=str(database))
     if importlib.util.find_spec("psycopg") is None:
         raise LocalServerError(
             "The driver for PostgreSQL is not installed.", hint=f"Run `{install_command('postgres')}`."
         )
-    # A connection may have died with a database that was started again: ask before each use.
-    return create_async_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    url = make_url(database).set(drivername="postgresql+psycopg")
+    return url.set(query={**_CONNECTION, **url.query})
 
 
 def _configure(engine: Engine) -> None:
@@ -113,6 +132,9 @@ def _configure(engine: Engine) -> None:
         cursor.close()
 
 
+# --- The schema ---
+
+
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
@@ -120,39 +142,187 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def _migrate(url: URL) -> None:
+def _migrate(database: Path | str) -> None:
     """Migrate the database in one transaction. Servers that start at the same time wait for the first of them."""
     from alembic import command
     from alembic.config import Config
 
-    postgres = url.drivername == "postgresql"
-    engine = create_engine(url.set(drivername="postgresql+psycopg") if postgres else url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    engine = create_engine(_url(database))
     try:
         with engine.begin() as connection:
-            if postgres:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK}, {_MIGRATING})")
-            else:
+            if isinstance(database, Path):
                 # Python's driver would begin only before the first change of a row, and commit each table.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK}, {_MIGRATING})")
+                _check_encoding(database, connection)
             config.attributes["connection"] = connection
             command.upgrade(config, REVISIONS[-1])
     finally:
         engine.dispose()
-    _log.info("database migrated", database=shown(url), schema=REVISIONS[-1])
+    _log.info("database migrated", database=shown(database), schema=REVISIONS[-1])
+
+
+def _check_encoding(database: str, connection: Connection) -> None:
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise LocalServerError(
+            f"The database {shown(database)} cannot store every text: its encoding is {encoding}.",
+            hint="Create another one with `createdb --encoding UTF8 --template template0 NAME`.",
+        )
+
+
+# --- One server per database ---
+
+
+class Hold:
+    """The right to be the only server of a database.
+
+    In PostgreSQL, it is an advisory lock of a connection that does nothing else, and that ends with this process. For
+    SQLite, the lock of the data folder is enough.
+    """
+
+    def __init__(self, database: Path | str) -> None:
+        self._database = database
+        self._engine = _async_engine(database, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        self._connection: AsyncConnection | None = None
+
+    @staticmethod
+    @asynccontextmanager
+    async def of(database: Path | str) -> AsyncIterator[Hold]:
+        """Hold the database during the block.
+
+        Raises:
+            LocalServerError: Another server holds it, or it cannot be reached.
+        """
+        hold = Hold(database)
+        try:
+            if isinstance(database, str):
+                await hold._acquire(database)
+            yield hold
+        finally:
+            await hold._release()
+
+    async def keep(self) -> None:
+        """Look every few seconds whether the database is still held. If not, hold it again.
+
+        Raises:
+            LocalServerError: That was not possible within `RECONNECT_SECONDS`. This server must end, because another
+                one may carry out its runs.
+        """
+        while isinstance(self._database, str):
+            await anyio.sleep(_LOOK_EVERY)
+            if (reason := await self._lost()) is not None:
+                _log.warning("the connection that holds the database is lost", reason=reason)
+                await self._acquire_again(self._database)
+                _log.warning("the database is held again")
+
+    async def _acquire(self, database: str) -> None:
+        try:
+            connection = await self._engine.connect()
+            held = await connection.scalar(text(f"SELECT pg_try_advisory_lock({_LOCK}, {_SERVING})"))
+        except SQLAlchemyError as error:
+            raise _unusable(database, error) from None
+        self._connection = connection
+        if not held:
+            await self._release()
+            raise LocalServerError(
+                f"The database {shown(database)} is in use by another server.",
+                hint="End that server, or choose another database with --database URL.",
+            )
+
+    async def _lost(self) -> str | None:
+        """Why the database is no longer held; None if it is."""
+        assert self._connection is not None
+        try:
+            with anyio.fail_after(_ANSWER_SECONDS):
+                await self._connection.execute(text("SELECT 1"))
+        except (SQLAlchemyError, TimeoutError) as error:
+            return _reason(error) or "no answer"
+        return None
+
+    async def _acquire_again(self, database: str) -> None:
+        deadline = anyio.current_time() + RECONNECT_SECONDS
+        while True:
+            await self._release()
+            try:
+                return await self._acquire(database)
+            except (
+                LocalServerError
+            ) as error:  # for a while, the database may take the lost connection for alive
+                if anyio.current_time() > deadline:
+                    raise LocalServerError(
+                        f"This server has lost its database, and ends: {error}", hint=error.hint
+                    ) from None
+            await anyio.sleep(_LOOK_EVERY)
+
+    async def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_ANSWER_SECONDS):
+                await connection.invalidate()
+                await connection.close()
+
+
+# --- Errors ---
 
 
 def is_duplicate(error: SQLAlchemyError) -> bool:
     """Whether the database refuses a row because of one that is there already."""
     cause = getattr(error, "orig", None)
-    names = getattr(cause, "sqlite_errorname", ""), getattr(cause, "sqlstate", "")
-    return names[0] == "SQLITE_CONSTRAINT_UNIQUE" or names[1] == _UNIQUE_VIOLATION
+    return _state_of(error) == _UNIQUE_VIOLATION or (
+        getattr(cause, "sqlite_errorname", None) == "SQLITE_CONSTRAINT_UNIQUE"
+    )
 
 
-def _unusable(url: URL, error: SQLAlchemyError) -> LocalServerError:
-    cause = str(getattr(error, "orig", None) or error)
-    if url.drivername == "sqlite":
-        hint = "Move the data folder aside, or choose another one with --data DIR."
-        return LocalServerError(f"The database {shown(url)} cannot be used: {cause}.", hint=hint)
-    raise error
+def is_unreachable(error: SQLAlchemyError) -> bool:
+    """Whether the database is away, such as while it is started again, and what was asked of it has not been done."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, OperationalError | InterfaceError) or _is_of_sqlite(error):
+        return isinstance(error, DBAPIError) and error.connection_invalidated
+    state = _state_of(error)
+    return state in ("", _NO_CONNECTIONS_LEFT) or state.startswith(
+        (_SHUTDOWN_OR_START, _CONNECTION_EXCEPTION)
+    )
+
+
+def _is_of_sqlite(error: SQLAlchemyError) -> bool:
+    return type(getattr(error, "orig", None)).__module__ == "sqlite3"
+
+
+def _state_of(error: SQLAlchemyError) -> str:
+    """The SQLSTATE of an error of PostgreSQL; empty if it has none, as those of connections."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+
+
+def _reason(error: BaseException) -> str:
+    """The last thing that the database has said, in one line."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    said = next(
+        (line for line in reversed(lines) if "FATAL:" in line or "ERROR:" in line), lines[0] if lines else ""
+    )
+    return said.rpartition("FATAL:")[2].strip().rstrip(".")
+
+
+_HINTS = {
+    "password": "Put the password into the URL in FANBENCH_DATABASE, or into ~/.pgpass.",
+    "does not exist": "Create it with `createdb`, or correct the URL.",
+    "permission denied": "Let its owner allow it with `GRANT CREATE ON SCHEMA public TO` and the name of the user.",
+}
+
+
+def _unusable(database: Path | str, error: SQLAlchemyError) -> LocalServerError:
+    if isinstance(database, Path):
+        cause = getattr(error, "orig", None) or error
+        return LocalServerError(
+            f"The database {database} cannot be used: {cause}.",
+            hint="Move the data folder aside, or choose another one with --data DIR.",
+        )
+    reason = _reason(error)
+    hint = next((hint for words, hint in _HINTS.items() if words in reason), None)
+    if hint is None and is_unreachable(error):
+        hint = "Is PostgreSQL running there? Correct the URL, or start it."
+    return LocalServerError(f"The database {shown(database)} cannot be used: {reason}.", hint=hint)

@@ -25,7 +25,8 @@ PRIVATE = 0o600
 
 _PRIVATE_FOLDER = 0o700
 _OURS = re.compile(
-    r"(format\.json|identity|lock|token|ray-token|serve\.json|server\.(json|log)|worker\.log|ray\.log|models\.toml|state\.sqlite(-\w+)?"
+    r"(format\.json|identity|lock|token|ray-token|serve\.json|server\.(json|log)|worker\.log|ray\.log|models\.toml"
+    r"|database\.json|state\.sqlite(-\w+)?"
     r"|models|environments|datasets|tmp|logs|tasks|runs|outputs|workers)$|\..*\.part$"
 )
 
@@ -49,6 +50,8 @@ class DataFolder:
         self.server_log = root / "server.log"
         self.worker_log = root / "worker.log"
         self.database = root / "state.sqlite"
+        self.database_file = root / "database.json"
+        """Which database the folder belongs to, if it is known."""
         self.models_file = root / "models.toml"
         self.models = root / "models"
         """Model files that had to be assembled."""

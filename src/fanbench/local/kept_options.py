@@ -15,12 +15,14 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.errors import LocalServerError
+from fanbench.local.database_url import without_password
 from fanbench.local.folder import PRIVATE, DataFolder
 from fanbench.local.settings import ServerSettings
 
 __all__ = ["flags_of", "read_options", "save_options"]
 
 _FLAGS = {
+    "database": "--database",
     "judge": "--judge",
     "model_aliases": "--model-alias",
     "record": "--record",
@@ -85,6 +87,8 @@ def flags_of(settings: ServerSettings) -> dict[str, str]:
 
 def _kept(settings: ServerSettings) -> dict[str, Any]:
     values, defaults = asdict(settings), asdict(ServerSettings())
+    if settings.database:  # the password is in FANBENCH_DATABASE or in ~/.pgpass
+        values["database"] = without_password(settings.database)
     return {name: values[name] for name in _FLAGS if values[name] != defaults[name]}
 
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fanbench.local.models.pool import ModelPool
     from fanbench.local.proxy_workers.processes import ProxyWorkers
     from fanbench.local.scheduler import Scheduler
+    from fanbench.local.store import Store
     from fanbench.local.wire import Services
 
 _log = structlog.get_logger(__name__)
@@ -110,6 +112,13 @@ async def serve(
             except LocalServerError as error:
                 warm_up_failed(error)
 
+        async def keep_database(services: Services) -> None:
+            try:
+                await services.hold.keep()
+            except LocalServerError:
+                services.store.patience = 0  # what ends with this server need not wait for the database
+                raise
+
         async with (
             _services(settings, folder, addresses, proxy_listener, say) as services,
             anyio.create_task_group() as preparing,
@@ -117,6 +126,8 @@ async def serve(
             services.carrier.warm_up(warm_up_failed, unprotected)
             if settings.engine == "local":
                 preparing.start_soon(prepare_packages, services)
+            preparing.start_soon(services.store.keep_usage)
+            preparing.start_soon(keep_database, services)
             save_options(folder, settings)
 
             def answering() -> None:
@@ -184,12 +195,12 @@ async def _services(
     say: Callable[[str], None],
 ) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
+    from fanbench.local.database import Hold
     from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
     from fanbench.local.outputs import Outputs
     from fanbench.local.scheduler import Scheduler
-    from fanbench.local.store import Store
     from fanbench.local.wire import Services
 
     make = make_engine
@@ -200,8 +211,10 @@ async def _services(
     aliases = dict(settings.model_aliases)
     environments = Environments(folder.environments)
     outputs = await Outputs.open(folder, settings.files)
+    database = settings.database or folder.database
     async with (
-        Store.open(folder.database) as store,
+        Hold.of(database) as hold,
+        _open_store(folder, database) as store,
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
         _carrier(settings, folder, environments, say) as carrier,
         Scheduler(
@@ -213,6 +226,7 @@ async def _services(
             settings=settings,
             folder=folder,
             store=store,
+            hold=hold,
             pool=pool,
             environments=environments,
             carrier=carrier,
@@ -272,6 +286,7 @@ async def _proxy_workers(
 
     setup = Setup(
         data=str(folder.root),
+        database=settings.database,
         aliases=dict(settings.model_aliases),
         judge=settings.judge,
         recorded=settings.record is not None or settings.replay is not None,
@@ -280,6 +295,16 @@ async def _proxy_workers(
     workers = ProxyWorkers(setup, folder, listener, pool, scheduler.note)
     async with workers.running(settings.proxy_workers):
         yield workers
+
+
+@asynccontextmanager
+async def _open_store(folder: DataFolder, database: Path | str) -> AsyncIterator[Store]:
+    from fanbench.local.claims import claim
+    from fanbench.local.store import Store
+
+    async with Store.open(database) as store:
+        await claim(folder, store, database)
+        yield store
 
 
 async def _serve_http(
@@ -347,6 +372,7 @@ async def _end_runs(services: Services, say: Callable[[str], None]) -> None:
         say(
             f"Stopping: {runs} in progress may continue for {timeout:g} s; a second signal ends them at once."
         )
+    services.store.patience = timeout
     await scheduler.stop(timeout)
     versions, runs_left = await services.store.unfinished()
     if left := len(versions) + len(runs_left):

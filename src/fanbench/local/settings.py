@@ -51,6 +51,8 @@ def _platform_folder() -> Path:
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     data: Path = field(default_factory=default_data_folder)
+    database: str = field(default="", repr=False)
+    """The URL of the PostgreSQL database with the state; if empty, it is in SQLite in the data folder."""
     host: str = "127.0.0.1"
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which clients may call the server, besides those of `host` and `advertise`, addresses and

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import anyio
+import structlog
 from sqlalchemy import (
     JSON,
     TIMESTAMP,
@@ -24,23 +25,29 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
-    cast,
     delete,
     func,
+    insert,
     select,
     update,
 )
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeEngine
 
 from fanbench._util.text import without_surrogates
-from fanbench.local.database import is_duplicate, open_engine, sqlite_url
+from fanbench.local.database import RECONNECT_SECONDS, is_duplicate, is_unreachable, open_engine
 from fanbench.wire.messages import CreationState, RunState
 
+_log = structlog.get_logger(__name__)
+
 Row = TypeVar("Row", bound="Base")
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
+T = TypeVar("T")
+
+USAGE_SECONDS = 0.25
+"""How long the usage of models waits to be written together with what follows."""
 
 PENDING_CREATIONS = (CreationState.QUEUED, CreationState.RUNNING)
 LARGEST = 2**63 - 1
@@ -196,6 +203,9 @@ class UsageRow(Base):
     cost_nanodollars: Mapped[int] = mapped_column(_Whole, default=0)
 
 
+_USAGE_COLUMNS = ("token_id", "model", "at", "input_tokens", "output_tokens", "cost_nanodollars")
+
+
 class MetaRow(Base):
     """What the database says about itself."""
 
@@ -208,36 +218,83 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def _again(method: Method) -> Method:
+    """Let the method of a store start again while the database is away. It must be one that may happen twice."""
+
+    @wraps(method)
+    async def patient(store: Store, *args: Any, **kwargs: Any) -> Any:
+        return await store._patiently(partial(method, store, *args, **kwargs))
+
+    return cast("Method", patient)
+
+
 class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._session = async_sessionmaker(engine, expire_on_commit=False)
-        self._writing = anyio.Lock()
+        # SQLite lets one connection write at a time, and the others try again and again.
+        self._writing = anyio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._usage: list[dict[str, Any]] = []
+        self._usage_noted, self._writing_usage = anyio.Event(), anyio.Lock()
+        self.patience = RECONNECT_SECONDS
+        """For how many seconds to wait for a database that is away, such as one that is started again."""
 
     @staticmethod
     @asynccontextmanager
-    async def open(place: Path | URL) -> AsyncIterator[Store]:
-        """The state in the SQLite file or the PostgreSQL database, with the schema of this fanbench.
+    async def open(database: Path | str) -> AsyncIterator[Store]:
+        """The state in the SQLite file or at the URL of PostgreSQL, with the schema of this fanbench.
 
         Raises:
             LocalServerError: The database cannot be reached or used, or belongs to a newer fanbench.
         """
-        async with open_engine(place if isinstance(place, URL) else sqlite_url(place)) as engine:
-            yield Store(engine)
+        async with open_engine(database) as engine:
+            store = Store(engine)
+            try:
+                yield store
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await store._write_last_usage()
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        start, pause = anyio.current_time(), 0.1
+        while True:
+            try:
+                return await work()
+            except SQLAlchemyError as error:
+                if not is_unreachable(error) or anyio.current_time() - start >= self.patience:
+                    raise
+                _log.warning("the database does not answer", tried_for=round(anyio.current_time() - start, 1))
+            await anyio.sleep(pause)
+            pause = min(2 * pause, 2.0)
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that writes. One at a time, so that what it reads still holds when it writes."""
+        """A transaction that writes. It begins once the database is there: until then, nothing can happen twice."""
         async with self._writing, self._session.begin() as session:
+            await self._patiently(session.connection)
             yield session
 
+    async def identity(self) -> str:
+        """What the database is called by the data folder to which it belongs; empty if it belongs to none."""
+        async with self._session() as session:
+            row = await session.get(MetaRow, "id")
+        return row.value if row else ""
+
+    async def name(self, identity: str) -> None:
+        """Say to which data folder the database belongs."""
+        async with self._change() as session:
+            session.add(MetaRow(name="id", value=identity))
+
+    @_again
     async def get(self, kind: type[Row], row_id: int) -> Row | None:
         async with self._session() as session:
             return await session.get(kind, row_id)
 
+    @_again
     async def update(self, kind: type[VersionRow] | type[RunRow], row_id: int, **values: Any) -> None:
         async with self._change() as session:
             await session.execute(update(kind).where(kind.id == row_id).values(**values))
 
+    @_again
     async def unfinished(self) -> tuple[list[int], list[int]]:
         """The ids of the versions to validate and of the runs to carry out, oldest first."""
         versions = select(VersionRow.id).where(VersionRow.state.in_(PENDING_CREATIONS))
@@ -263,6 +320,7 @@ class Store:
                 if not is_duplicate(error):
                     raise
 
+    @_again
     async def find_version(self, slug: str, version: int = 0) -> VersionRow | None:
         """The given version of the task, by default the newest."""
         query = select(VersionRow).where(VersionRow.slug == slug)
@@ -271,6 +329,7 @@ class Store:
         async with self._session() as session:
             return await session.scalar(query.order_by(VersionRow.version.desc()).limit(1))
 
+    @_again
     async def newest_versions(self) -> list[VersionRow]:
         """The newest version of every task, oldest task first."""
         newest = select(func.max(VersionRow.id)).group_by(VersionRow.slug)
@@ -303,6 +362,7 @@ class Store:
             return None
         return row
 
+    @_again
     async def runs(
         self, version_id: int, models: Sequence[str], *, after: int, limit: int
     ) -> tuple[list[RunRow], int]:
@@ -315,6 +375,7 @@ class Store:
             page = select(RunRow).where(*chosen, RunRow.id > after).order_by(RunRow.id).limit(limit)
             return list(await session.scalars(page)), total
 
+    @_again
     async def runs_since(self, moment: datetime) -> int:
         query = select(func.count()).select_from(RunRow).where(RunRow.created >= moment)
         async with self._session() as session:
@@ -322,6 +383,7 @@ class Store:
 
     # --- Models, tokens, usage ---
 
+    @_again
     async def model_ids(self, slugs: Sequence[str]) -> dict[str, int]:
         while True:
             async with self._session() as session:
@@ -343,21 +405,58 @@ class Store:
             session.add(TokenRow(digest=digest(token), expires=expires))
         return expires
 
+    @_again
     async def find_token(self, token: str) -> TokenRow | None:
         async with self._session() as session:
             return await session.scalar(select(TokenRow).where(TokenRow.digest == digest(token)))
 
+    @_again
     async def revoke_token(self, token: str) -> None:
         async with self._change() as session:
             spent = TokenRow.digest == digest(token)
             await session.execute(update(TokenRow).where(spent).values(expires=now()))
 
     async def add_usage(self, usage: UsageRow) -> None:
-        async with self._change() as session:
-            session.add(usage)
+        """Note the usage of a model, which `keep_usage` writes a moment later."""
+        row = {name: getattr(usage, name) for name in _USAGE_COLUMNS}
+        self._usage.append({name: value for name, value in {"at": now(), **row}.items() if value is not None})
+        self._usage_noted.set()
+
+    async def keep_usage(self) -> None:
+        """Write the usage of models as long as the server lives, many rows at a time."""
+        while True:
+            await self._usage_noted.wait()
+            await anyio.sleep(USAGE_SECONDS)
+            try:
+                await self._write_usage()
+            except SQLAlchemyError:  # it stays noted
+                _log.exception("cannot write the usage of models", rows=len(self._usage))
+
+    async def _write_usage(self) -> None:
+        # Shielded: whoever interrupts a commit does not know whether the rows are there.
+        with anyio.CancelScope(shield=True):
+            async with self._writing_usage:
+                if not (rows := self._usage):
+                    return
+                self._usage, self._usage_noted = [], anyio.Event()
+                try:
+                    async with self._change() as session:
+                        await session.execute(insert(UsageRow), rows)
+                except SQLAlchemyError:
+                    self._usage = rows + self._usage
+                    self._usage_noted.set()
+                    raise
+
+    async def _write_last_usage(self) -> None:
+        self.patience = 0.0
+        try:
+            await self._write_usage()
+        except SQLAlchemyError:
+            _log.exception("the usage of models is lost", rows=len(self._usage))
 
     async def spent_nanodollars(self, since: datetime) -> int:
         # A sum of whole numbers overflows.
-        query = select(func.sum(cast(UsageRow.cost_nanodollars, Float))).where(UsageRow.at >= since)
+        query = select(func.sum(UsageRow.cost_nanodollars.cast(Float))).where(UsageRow.at >= since)
+        await self._write_usage()
         async with self._session() as session:
             return int(await session.scalar(query) or 0)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from fanbench.local.advertise import Addresses
 from fanbench.local.carriers import Carrier
+from fanbench.local.database import Hold
 from fanbench.local.environments import Environments
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
@@ -74,6 +75,7 @@ class Services:
     settings: ServerSettings
     folder: DataFolder
     store: Store
+    hold: Hold
     pool: ModelPool
     environments: Environments
     carrier: Carrier

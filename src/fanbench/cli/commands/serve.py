@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from fanbench.cli.options import AT_LEAST_1, FOLDER, data_option, value_option
 from fanbench.errors import UsageError
+from fanbench.local.database_url import DATABASE_VARIABLE, check_database_url
 from fanbench.local.executor import Isolation
 
 __all__ = ["serve", "stop"]
@@ -71,8 +72,20 @@ def _read_engine(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     )
 
 
+def _check_database(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    return value if value is None else check_database_url(value)
+
+
 @click.command(epilog=_EXAMPLES)
 @value_option("--data", "DIR", "The folder for state, runs and models.  [env: FANBENCH_DATA]", FOLDER)
+@value_option(
+    "--database",
+    "URL",
+    "Keep the state in the PostgreSQL database postgresql://USER@HOST/NAME.  [default: SQLite in the data folder; env: "
+    f"{DATABASE_VARIABLE}, where others do not see a password]",
+    envvar=DATABASE_VARIABLE,
+    callback=_check_database,
+)
 @value_option("--host", "ADDRESS", "The address to listen on.", default="127.0.0.1", show_default=True)
 @value_option(
     "--allow-host allowed_hosts",

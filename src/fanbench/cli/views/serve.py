@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from fanbench.cli.exits import end_line
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.faults.files import read_faults
 from fanbench.local.address import Address
+from fanbench.local.database_url import DATABASE_VARIABLE
 from fanbench.local.folder import DataFolder
 from fanbench.local.kept_options import flags_of, read_options
 from fanbench.local.requirements import read_requirements
@@ -30,6 +32,7 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
 
     The others have their defaults, or with `last_options` the values of the last server on the data folder.
     """
+    os.environ.pop(DATABASE_VARIABLE, None)  # it may have a password, and what the server starts needs none
     folder = DataFolder((given.get("data") or default_data_folder()).absolute())
     if "requirements" in given:
         given["requirements_file"] = given["requirements"].absolute()

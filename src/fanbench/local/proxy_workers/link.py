@@ -43,6 +43,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     data: str
     """The data folder of the server."""
+    database: str
+    """The URL of its database; if empty, it is in the data folder."""
     aliases: dict[str, str]
     judge: str
     recorded: bool

@@ -146,7 +146,7 @@ async def serve(link_end: socket.socket, listener: socket.socket) -> None:
     make = partial(make_engine, link, setup.recorded)
     with log_into(folder.server_log):
         async with (
-            Store.open(folder.database) as store,
+            Store.open(setup.database or folder.database) as store,
             ModelPool.open(folder, _IDLE, setup.aliases, setup.judge, make) as pool,
             anyio.create_task_group() as tasks,
         ):
@@ -162,12 +162,14 @@ async def serve(link_end: socket.socket, listener: socket.socket) -> None:
             async def listen_to_server() -> None:
                 async for message in messages:
                     if isinstance(message, Stop):
+                        store.patience = 0
                         server.should_exit = True
                     elif isinstance(message, Answer | Fault):
                         link.receive(message)
                 exit_without_cleanup(1)  # the server has died, and its successor needs the port
 
             tasks.start_soon(listen_to_server)
+            tasks.start_soon(store.keep_usage)
             await server.run_until_exit()
             tasks.cancel_scope.cancel()
 
