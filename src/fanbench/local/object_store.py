@@ -29,7 +29,10 @@ from fanbench.local.zips import write_output_zip, zip_name
 if TYPE_CHECKING:
     import obstore.store
 
-__all__ = ["ObjectStore", "StoredFile", "checked_url", "shared_folder", "upload_output"]
+__all__ = ["CREDENTIALS", "ObjectStore", "StoredFile", "checked_url", "shared_folder", "upload_output"]
+
+CREDENTIALS = ("AWS_", "AZURE_", "GOOGLE_")
+"""How the names of the variables begin that say who we are to an object store, and where it is."""
 
 BLOCK = 4 << 20
 """The most bytes of a download that are in memory. Each block is a request, so that slow clients keep none open."""
@@ -52,7 +55,7 @@ SLOWEST = 256 * 1024
 """The bytes per second below which an upload is given up."""
 
 _MARKER = "fanbench-server"
-_HINT = "Check the URL of --files, and the credentials and permissions of the machine."
+_HINT = "Check the URL of --files, and the credentials and permissions of this machine (docs/cluster.md)."
 
 
 class ObjectStore:

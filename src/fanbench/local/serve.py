@@ -255,6 +255,7 @@ def _carrier(
         datasets=datasets,
         isolation=settings.isolation,
         pass_on=settings.run_environment,
+        uploads=bool(settings.files),
     )
     return RayCarrier.open(cluster, folder.returned_output, say)
 

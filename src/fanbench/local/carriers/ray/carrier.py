@@ -54,6 +54,7 @@ from fanbench.local.executor import Isolation, Protection
 from fanbench.local.executor.environment import forkserver_environment, installer_environment
 from fanbench.local.executor.supervise import Append
 from fanbench.local.folder import PRIVATE
+from fanbench.local.object_store import CREDENTIALS
 
 __all__ = ["Cluster", "RayCarrier", "check_ray"]
 
@@ -87,6 +88,8 @@ class Cluster:
     isolation: Isolation = "fork"
     pass_on: tuple[str, ...] = ()
     """The names of further variables that a Ray of our own may see, since its runs may."""
+    uploads: bool = False
+    """Whether a Ray of our own sees the credentials of object stores, because its workers upload outputs."""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     alive_every: float = 5.0
     """Seconds between two signs of life of a worker that has a job."""
@@ -114,7 +117,7 @@ def check_ray() -> None:
 class RayCarrier:
     """Takes each job to a Ray task, which waits in Ray's queue until a machine has a free processor.
 
-    `output_of` says into which file the zip of a job's output goes; None if nobody wants it.
+    `output_of` says into which file the zip of a job's output goes, unless it is uploaded; None if nobody wants it.
     """
 
     def __init__(self, cluster: Cluster, output_of: Callable[[str], Path | None], tasks: TaskGroup) -> None:
@@ -183,7 +186,7 @@ class RayCarrier:
     async def _carry_out(
         self, driver: _Driver, job: NotebookJob, started: Started, append: Append
     ) -> Outcome:
-        output = self._output_of(job.name)
+        output = None if job.outputs else self._output_of(job.name)
         request = Request(
             job=job,
             isolation=self._cluster.isolation,
@@ -471,6 +474,8 @@ def _environment(cluster: Cluster) -> dict[str, str]:
     if not cluster.address:
         token = cluster.folder / "ray-token"
         files.write(token, secrets.token_hex(32), mode=PRIVATE)
+        if cluster.uploads:
+            kept |= {name: value for name, value in outside.items() if name.startswith(CREDENTIALS)}
         kept |= {
             "FANBENCH_WORKER_DATA": str(cluster.folder / "workers"),
             "RAY_AUTH_MODE": "token",
