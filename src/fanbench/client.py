@@ -23,6 +23,8 @@ from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
     BenchmarkModel,
+    CancelRunsRequest,
+    CancelRunsResponse,
     CreateTaskRequest,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
@@ -38,13 +40,16 @@ from fanbench.wire.messages import (
     Message,
     ModelProxyQuotas,
     ModelProxyToken,
+    ModelVersionCandidate,
     PublishTaskRequest,
     Run,
+    RunIds,
     ScheduleResult,
     Task,
     TaskOptions,
     TaskQuota,
     TaskRequest,
+    TaskSlugs,
 )
 from fanbench.wire.pages import Pages
 from fanbench.wire.responses import invalid_answer
@@ -533,6 +538,43 @@ class Client:
             problem = f"{len(answer.results)} results came back for {len(models)} models"
             raise invalid_answer(protocol.SCHEDULE_RUNS, problem)
         return answer.results
+
+    async def cancel_runs(
+        self,
+        tasks: str | Sequence[str] = (),
+        *,
+        run_ids: Sequence[int] = (),
+        model: str = "",
+        effort: str = "",
+        agent: str = "",
+        include_active: bool = False,
+    ) -> CancelRunsResponse:
+        """Cancel runs of the caller: all of `tasks`, or exactly those with `run_ids`.
+
+        They may be narrowed to those of one `model`, at one reasoning `effort` or at any, or to those of one `agent`.
+        Runs that have started are left alone without `include_active`. The answer counts the runs that were cancelled.
+        A run that the server cannot reach goes on and is not counted: ask again. A cancelled run is not listed any
+        more.
+
+        Raises:
+            UsageError: Neither or both of `tasks` and `run_ids` are given, or both a model and an agent. Nothing has
+                been sent.
+            NotFound: A task does not exist, or the server does not have this call.
+        """
+        slugs = [split_task(task) for task in _list(tasks)]
+        if bool(slugs) == bool(run_ids):
+            raise UsageError("Give either tasks or run ids to cancel.")
+        if agent and model:
+            raise UsageError("Give either a model or an agent whose runs to cancel.")
+        candidate = ModelVersionCandidate(model_version_slug=normalize_model(model), reasoning_effort=effort)
+        request = CancelRunsRequest(
+            task_slugs=TaskSlugs(slugs=slugs) if slugs else None,
+            run_ids=RunIds(ids=list(run_ids)) if run_ids else None,
+            model_version=candidate if model else None,
+            agent_slug=agent,
+            include_active=include_active,
+        )
+        return await self.transport.call(protocol.CANCEL_RUNS, request, CancelRunsResponse)
 
     def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]:
         """Iterate over the runs of a task's `version`, each once, or only over those on `models` if any are given.

@@ -87,10 +87,19 @@ async def _everything(client: Client, token: str, folder: Path) -> None:
     await client.create_proxy_token()
     await client.introspect_token(token)
     await client.introspect_token("wrong")
+    await _cancel(client)
     await client.delete_task("heard-fails")
     for refused in (client.leaderboard("me", "none", version=2), client.get_task("no-such-task")):
         with suppress(FanbenchError):
             await refused
+
+
+async def _cancel(client: Client) -> None:
+    (scheduled,) = await client.schedule_runs("heard-talks", ["slow"])
+    await client.cancel_runs("heard-talks", model="slow", effort="high")
+    await client.cancel_runs("heard-talks", agent="an-agent")
+    answer = await client.cancel_runs(run_ids=[scheduled.run_id], include_active=True)
+    assert answer.queued_cancelled_count + answer.active_terminated_count == 1
 
 
 async def _read_live_log(client: Client) -> None:

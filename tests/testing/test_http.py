@@ -74,6 +74,12 @@ async def everything(client: Any, folder: Path) -> list[object]:
     for source in (False, True):
         done = await client.download_output(1001, folder / "1001", include_source=source)
         seen.append((sorted(done.files), {name: (done.path / name).read_bytes() for name in done.files}))
+    await learn(client.cancel_runs(run_ids=[1001], include_active=True))
+    await learn(client.schedule_runs("t", ["a"]))
+    await learn(client.cancel_runs("t", model="b", include_active=True))
+    await learn(client.cancel_runs("t", model="a", effort="high", include_active=True))
+    await learn(client.cancel_runs("none"))
+    seen.append([run.id async for run in client.list_runs("t", models=["a"])])
     runs = [run async for run in client.list_runs("t", models=["b"])]
     seen.append(
         [(run.id, run.task_slug, run.model_version_slug, run.state, run.error_message) for run in runs]
@@ -208,7 +214,7 @@ async def test_the_vendor_reads_all_answers(tmp_path: Path) -> None:
     async with Client(kaggle.config, http=Wiretap(kaggle), retry=ONCE) as client:
         await everything(client, tmp_path)
     kinds = {name for name, status, _ in exchanges if status == 200}
-    assert len(kinds) == 14
+    assert len(kinds) == 15
     assert kinds - vendors.keys() == {"benchmarks.BenchmarkTasksApiService/DeleteBenchmarkTask"}
     for name, status, body in exchanges:
         if status != 200:

@@ -125,6 +125,21 @@ CALLS: list[tuple[str, Callable[[Client], Awaitable[Any]], dict[str, Any], Any]]
         {"results": [{"runScheduled": True, "benchmarkModelVersionId": "7"}]},
     ),
     (
+        "benchmarks.BenchmarkTasksApiService/ApiCancelBenchmarkTaskRuns",
+        lambda client: client.cancel_runs(["me/a", "b"], model="google/gemma@default"),
+        {
+            "taskSlugs": {"slugs": [{"ownerSlug": "me", "taskSlug": "a"}, {"taskSlug": "b"}]},
+            "modelVersion": {"modelVersionSlug": "gemma-default"},
+        },
+        {"queuedCancelledCount": 1},
+    ),
+    (
+        "benchmarks.BenchmarkTasksApiService/ApiCancelBenchmarkTaskRuns",
+        lambda client: client.cancel_runs(run_ids=[7, 8], agent="an-agent", include_active=True),
+        {"runIds": {"ids": [7, 8]}, "agentSlug": "an-agent", "includeActive": True},
+        {"activeTerminatedCount": 2},
+    ),
+    (
         "benchmarks.BenchmarkTasksApiService/GetBenchmarkTaskQuota",
         lambda client: client.task_quota(),
         {},

@@ -34,6 +34,7 @@ from fanbench.local.wire import (
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
+    CancelRunsRequest,
     CreateTaskRequest,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
@@ -59,6 +60,7 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
     protocol.PUBLISH_TASK: (PublishTaskRequest, tasks.publish_task),
     protocol.DELETE_TASK: (TaskRequest, tasks.delete_task),
     protocol.SCHEDULE_RUNS: (BatchScheduleRequest, runs.schedule),
+    protocol.CANCEL_RUNS: (CancelRunsRequest, runs.cancel_runs),
     protocol.LIST_RUNS: (ListRunsRequest, runs.list_runs),
     protocol.GET_LOGS: (RunRequest, runs.run_logs),
     protocol.DOWNLOAD_OUTPUT: (RunRequest, runs.run_output),

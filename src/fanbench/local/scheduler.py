@@ -195,7 +195,7 @@ class Scheduler:
 
     async def _run(self, run_id: int, progress: _Progress) -> None:
         run = await self._store.get(RunRow, run_id)
-        if run is None:
+        if run is None or run.cancelled:
             return
         log = LiveLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
         attempt = run.attempt

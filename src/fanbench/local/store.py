@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
@@ -26,6 +26,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     delete,
+    false,
     func,
     insert,
     select,
@@ -159,6 +160,8 @@ class RunRow(Base):
     started: Mapped[datetime | None] = mapped_column(default=None)
     ended: Mapped[datetime | None] = mapped_column(default=None)
     error: Mapped[str] = mapped_column(default="")
+    cancelled: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether a client cancelled the run. Then its row changes no more, and lists do not have it."""
     created: Mapped[datetime] = mapped_column(default=now, index=True)
     version: Mapped[VersionRow] = relationship(lazy="joined")
 
@@ -292,7 +295,11 @@ class Store:
     @_again
     async def update(self, kind: type[VersionRow] | type[RunRow], row_id: int, **values: Any) -> None:
         async with self._change() as session:
-            await session.execute(update(kind).where(kind.id == row_id).values(**values))
+            change = update(kind).where(kind.id == row_id).values(**values)
+            if kind is RunRow:
+                # Whoever carries out a run may learn only later that it was cancelled.
+                change = change.where(RunRow.cancelled.is_(False))
+            await session.execute(change)
 
     @_again
     async def unfinished(self) -> tuple[list[int], list[int]]:
@@ -330,6 +337,12 @@ class Store:
             return await session.scalar(query.order_by(VersionRow.version.desc()).limit(1))
 
     @_again
+    async def versions_of(self, slug: str) -> list[int]:
+        """The ids of all versions of the task."""
+        async with self._session() as session:
+            return list(await session.scalars(select(VersionRow.id).where(VersionRow.slug == slug)))
+
+    @_again
     async def newest_versions(self) -> list[VersionRow]:
         """The newest version of every task, oldest task first."""
         newest = select(func.max(VersionRow.id)).group_by(VersionRow.slug)
@@ -362,12 +375,39 @@ class Store:
             return None
         return row
 
+    async def cancel_runs(
+        self,
+        *,
+        versions: Collection[int] | None,
+        ids: Collection[int] | None,
+        model: str,
+        states: Sequence[RunState],
+    ) -> dict[int, RunState]:
+        """Record the end of the runs in these states, and return the state of each before.
+
+        Only those of `versions`, with `ids`, and on the `model`, where these are given.
+        """
+        live = select(RunRow.id, RunRow.version_id, RunRow.state).where(RunRow.state.in_(states))
+        if model:
+            live = live.where(RunRow.model == model)
+        end = {"state": RunState.ERRORED, "error": "Cancelled.", "ended": now(), "cancelled": True}
+        async with self._change() as session:
+            # A request may name more runs than a query takes.
+            before = {
+                row_id: state
+                for row_id, version_id, state in await session.execute(live.with_for_update())
+                if (versions is None or version_id in versions) and (ids is None or row_id in ids)
+            }
+            if before:
+                await session.execute(update(RunRow), [{"id": row_id, **end} for row_id in before])
+        return before
+
     @_again
     async def runs(
         self, version_id: int, models: Sequence[str], *, after: int, limit: int
     ) -> tuple[list[RunRow], int]:
         """Up to `limit` runs with ids above `after`, and the number of all runs."""
-        chosen = [RunRow.version_id == version_id]
+        chosen = [RunRow.version_id == version_id, RunRow.cancelled.is_(False)]
         if models:
             chosen.append(RunRow.model.in_(models))
         async with self._session() as session:

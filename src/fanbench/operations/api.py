@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from fanbench.config import Config
 from fanbench.wire.messages import (
     BenchmarkModel,
+    CancelRunsResponse,
     IntrospectTokenResponse,
     Leaderboard,
     LogEntry,
@@ -37,6 +38,16 @@ class Api(Protocol):
     async def schedule_runs(
         self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
     ) -> list[ScheduleResult]: ...
+    async def cancel_runs(
+        self,
+        tasks: str | Sequence[str] = (),
+        *,
+        run_ids: Sequence[int] = (),
+        model: str = "",
+        effort: str = "",
+        agent: str = "",
+        include_active: bool = False,
+    ) -> CancelRunsResponse: ...
     def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]: ...
     def logs(
         self, run_id: int, *, silence: float | None = None, merge: bool = False

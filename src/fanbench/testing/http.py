@@ -29,6 +29,7 @@ from fanbench.wire import protocol
 from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
+    CancelRunsRequest,
     CreateTaskRequest,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
@@ -39,6 +40,7 @@ from fanbench.wire.messages import (
     ListTasksResponse,
     LogEntry,
     Message,
+    ModelVersionCandidate,
     PublishTaskRequest,
     RunRequest,
     TaskRequest,
@@ -123,6 +125,17 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
                 for slug in batch.task_slugs
             ]
             return BatchScheduleResponse(results=list(chain.from_iterable(results)))
+        case "ApiCancelBenchmarkTaskRuns":
+            cancel = decode(body, CancelRunsRequest)
+            candidate = cancel.model_version or ModelVersionCandidate()
+            return await kaggle.cancel_runs(
+                [join_task(slug) for slug in cancel.task_slugs.slugs] if cancel.task_slugs else (),
+                run_ids=cancel.run_ids.ids if cancel.run_ids else (),
+                model=candidate.model_version_slug,
+                effort=candidate.reasoning_effort,
+                agent=cancel.agent_slug,
+                include_active=cancel.include_active,
+            )
         case "ListBenchmarkTaskRuns":
             runs = decode(body, ListRunsRequest)
             task, start, size = join_task(runs.task_slug), int(runs.page_token or runs.skip), runs.page_size

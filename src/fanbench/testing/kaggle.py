@@ -30,6 +30,7 @@ from fanbench.wire import protocol
 from fanbench.wire.downloads import BadZip, Downloaded
 from fanbench.wire.messages import (
     BenchmarkModel,
+    CancelRunsResponse,
     CreationState,
     IntrospectTokenResponse,
     Leaderboard,
@@ -236,11 +237,17 @@ class SimulatedKaggle:
                 each.versions[-1] = replace(each.newest, ready_at=min(each.newest.ready_at, now))
         for run in list(self.runs.values()):
             if task in ("", run.task) and model in ("", run.model) and run.ends > now:
-                self._costs.remove((run.ends, run.script.cost or 0.0))
-                run.finish(now)
-                self._costs.append((run.ends, run.script.cost or 0.0))
-        heapq.heapify(self._costs)
+                with self._new_cost(run):
+                    run.finish(now)
         self._call_soon(self._wake_logs)
+
+    @contextmanager
+    def _new_cost(self, run: SimulatedRun) -> Iterator[None]:
+        """The block changes when a run ends, or what it costs."""
+        self._costs.remove((run.ends, run.script.cost or 0.0))
+        yield
+        self._costs.append((run.ends, run.script.cost or 0.0))
+        heapq.heapify(self._costs)
 
     def _wake_logs(self) -> None:
         for waiting in self._waiting_logs:
@@ -327,6 +334,34 @@ class SimulatedKaggle:
         async with self._call("schedule_runs", (task, wanted), late=schedule):
             return schedule()
 
+    async def cancel_runs(
+        self,
+        tasks: str | Sequence[str] = (),
+        *,
+        run_ids: Sequence[int] = (),
+        model: str = "",
+        effort: str = "",
+        agent: str = "",
+        include_active: bool = False,
+    ) -> CancelRunsResponse:
+        slugs = [tasks] if isinstance(tasks, str) else list(tasks)
+        asked = (tuple(slugs), tuple(run_ids), include_active)
+        async with self._call("cancel_runs", asked):
+            if not self.scenario.can_cancel:
+                raise error_for_status("cancel_runs", 404, "No such call.")
+            of_tasks = [run for slug in slugs for run in self._task(slug, "cancel_runs").runs]
+            chosen = of_tasks or [self.runs[run_id] for run_id in run_ids if run_id in self.runs]
+            return self._cancel(
+                [
+                    run
+                    for run in chosen
+                    if run.ours
+                    and not (agent or effort)
+                    and normalize_model(model) in ("", normalize_model(run.model))
+                ],
+                include_active,
+            )
+
     def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]:
         return _pages(protocol.LIST_RUNS, partial(self.page_of_runs, task, models, version=version))
 
@@ -348,7 +383,8 @@ class SimulatedKaggle:
             listed = [
                 run
                 for run in runs
-                if run.scheduled + scenario.list_lag + run.script.list_lag <= now
+                if not run.cancelled
+                and run.scheduled + scenario.list_lag + run.script.list_lag <= now
                 and (not wanted or normalize_model(run.model) in wanted)
             ]
             runs, following = self._page(listed, start, size)
@@ -605,9 +641,23 @@ class SimulatedKaggle:
             elif (script := self._script(task, model)) is None:
                 results.append(ScheduleResult(run_skipped_reason="The model is not available."))
             else:
-                self._start(task, model, script, version, self.now(), ours=True)
-                results.append(ScheduleResult(run_scheduled=True))
+                run = self._start(task, model, script, version, self.now(), ours=True)
+                run_id = run.id if self.scenario.answers_run_ids else 0
+                results.append(ScheduleResult(run_scheduled=True, run_id=run_id))
         return results
+
+    def _cancel(self, runs: Sequence[SimulatedRun], include_active: bool) -> CancelRunsResponse:
+        before: Counter[RunState] = Counter()
+        for run in runs:
+            if run.ends > self.now():
+                with self._new_cost(run):
+                    state = run.cancel(self.now(), include_active=include_active)
+                before.update([state] if state else [])
+        self._call_soon(self._wake_logs)
+        return CancelRunsResponse(
+            queued_cancelled_count=before[RunState.QUEUED],
+            active_terminated_count=before.total() - before[RunState.QUEUED],
+        )
 
     def _script(self, task: SimulatedTask, model: str) -> RunScript | None:
         return self.scenario.script_of(task.slug, model, self._numbers[task.slug, model] + 1)

@@ -30,6 +30,8 @@ class RunScript:
     end: RunState = RunState.COMPLETED
     #: The error message of a run that ends in `ERRORED`.
     error: str = ""
+    #: So many calls to cancel the run leave it running, because its session cannot be reached.
+    unreachable: int = 0
     #: Lists show the run this long after it was scheduled, and its end this long after it ended.
     list_lag: float = 0.0
     end_lag: float = 0.0
@@ -105,6 +107,9 @@ class Scenario:
     #: Models of which one makes a whole schedule call fail with 404.
     unknown_models: frozenset[str] = frozenset()
 
+    #: The answer to a schedule call names the runs.
+    answers_run_ids: bool = True
+
     #: Lists show every run this long after it was scheduled.
     list_lag: float = 0.0
     list_order: Literal["newest", "oldest", "mixed"] = "newest"
@@ -121,6 +126,8 @@ class Scenario:
     #: Lists show the result of each run that has one.
     shows_results: bool = False
 
+    #: The server knows the call that cancels runs.
+    can_cancel: bool = True
     #: The server knows the call that reports what was spent.
     has_quotas: bool = True
     #: The server knows the call that deletes a task. Kaggle does not, fanbench's local server does.

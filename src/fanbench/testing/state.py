@@ -132,6 +132,9 @@ class SimulatedRun:
     ours: bool
     source: str = ""
     downloads: int = 0
+    cancelled: bool = False
+    #: How many calls tried to cancel it while it was running.
+    cancel_calls: int = 0
     _last_message: Run | None = None
 
     @property
@@ -160,6 +163,23 @@ class SimulatedRun:
         queued = min(self.script.queued, now - self.scheduled)
         running = now - self.scheduled - queued
         self.script = replace(self.script, queued=queued, running=running, scoring=0.0)
+
+    def cancel(self, now: float, *, include_active: bool) -> RunState | None:
+        """Cancel the run. Return the state that it was in, or None if it has ended, or is left to run."""
+        state = self.state(now)
+        if state.terminal or (state != RunState.QUEUED and not include_active):
+            return None
+        if state != RunState.QUEUED:
+            self.cancel_calls += 1
+            if self.cancel_calls <= self.script.unreachable:
+                return None
+        cost = self.script.cost
+        if cost is not None:
+            cost *= max(0.0, now - self.begins) / (self.ends - self.begins)
+        self.finish(now)
+        self.script = replace(self.script, end=RunState.ERRORED, error="Cancelled.", end_lag=0.0, cost=cost)
+        self.cancelled = True
+        return state
 
     def message(self, now: float, spelled_model: str, *, with_result: bool = False) -> Run:
         """The run as lists show it."""

@@ -31,6 +31,8 @@ CREATE_TASK = Call(_TASKS, "CreateBenchmarkTask", idempotent=False)
 GET_TASK = Call(_TASKS, "GetBenchmarkTask")
 LIST_TASKS = Call(_TASKS, "ListBenchmarkTasks")
 SCHEDULE_RUNS = Call(_TASKS, "BatchScheduleBenchmarkTaskRuns", idempotent=False)
+# By tasks, a second call may reach runs that the first could not have: those that were scheduled in between.
+CANCEL_RUNS = Call(_TASKS, "ApiCancelBenchmarkTaskRuns")
 LIST_RUNS = Call(_TASKS, "ListBenchmarkTaskRuns")
 GET_LOGS = Call(_TASKS, "GetBenchmarkTaskRunLogs")
 DOWNLOAD_OUTPUT = Call(_TASKS, "DownloadBenchmarkTaskRunOutput")

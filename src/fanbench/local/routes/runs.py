@@ -10,18 +10,22 @@ from fanbench.errors import LocalServerError
 from fanbench.local.logs import stored_as_list
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.scheduler import Work
-from fanbench.local.store import LARGEST, RunRow
+from fanbench.local.store import LARGEST, LIVE_RUNS, RunRow
 from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
 from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
+    CancelRunsRequest,
+    CancelRunsResponse,
     CreationState,
     ListRunsRequest,
     ListRunsResponse,
     Run,
     RunRequest,
+    RunState,
     ScheduleResult,
     TaskSlug,
+    TaskSlugs,
 )
 from fanbench.wire.slugs import normalize_model
 
@@ -55,9 +59,41 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
                 run_scheduled=row is not None,
                 run_skipped_reason=skipped,
                 benchmark_task_version_id=version.id,
+                run_id=row.id if row is not None else 0,
             )
         )
     return BatchScheduleResponse(results=results)
+
+
+async def cancel_runs(services: Services, request: CancelRunsRequest) -> CancelRunsResponse:
+    """Cancel runs in progress. When this returns, their processes have ended, and lists do not show them any more."""
+    if (request.task_slugs is None) == (request.run_ids is None):
+        raise WireError(400, "Give either taskSlugs or runIds")
+    versions = await _versions_of(services, request.task_slugs) if request.task_slugs else None
+    ids = {*request.run_ids.ids} if request.run_ids else None
+    # No run of this server has an effort, or is one of an agent.
+    candidate = request.model_version
+    if request.agent_slug or (candidate is not None and candidate.reasoning_effort):
+        return CancelRunsResponse()
+    spec = services.pool.catalog.find(candidate.model_version_slug) if candidate is not None else None
+    before = await services.store.cancel_runs(
+        versions=versions,
+        ids=ids,
+        model=normalize_model(spec.slug if spec else candidate.model_version_slug) if candidate else "",
+        states=LIVE_RUNS if request.include_active else (RunState.QUEUED,),
+    )
+    await services.scheduler.cancel([Work("run", run_id) for run_id in before])
+    queued = sum(state is RunState.QUEUED for state in before.values())
+    return CancelRunsResponse(queued_cancelled_count=queued, active_terminated_count=len(before) - queued)
+
+
+async def _versions_of(services: Services, slugs: TaskSlugs) -> set[int]:
+    """The ids of the versions of tasks: of all of them, where a slug names none."""
+    found: set[int] = set()
+    for slug in slugs.slugs:
+        newest = await find_version(services, slug)
+        found.update([newest.id] if slug.version_number else await services.store.versions_of(newest.slug))
+    return found
 
 
 def _model_not_found(services: Services, name: str) -> WireError:
