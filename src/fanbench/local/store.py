@@ -55,6 +55,8 @@ LARGEST = 2**63 - 1
 """The largest number that the database stores, as an id or otherwise."""
 LIVE_RUNS = (RunState.QUEUED, RunState.RUNNING)
 
+_FIRST_PAUSE = 0.1
+
 
 def now() -> datetime:
     """The time with the precision of the protocol: UTC, milliseconds."""
@@ -258,14 +260,15 @@ class Store:
                     await store._write_last_usage()
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        start, pause = anyio.current_time(), 0.1
+        start, pause = anyio.current_time(), _FIRST_PAUSE
         while True:
             try:
                 return await work()
             except SQLAlchemyError as error:
                 if not is_unreachable(error) or anyio.current_time() - start >= self.patience:
                     raise
-                _log.warning("the database does not answer", tried_for=round(anyio.current_time() - start, 1))
+                if pause == _FIRST_PAUSE:
+                    _log.warning("the database does not answer", error=str(getattr(error, "orig", error)))
             await anyio.sleep(pause)
             pause = min(2 * pause, 2.0)
 
@@ -438,11 +441,16 @@ class Store:
                 if not is_duplicate(error):
                     raise
 
+    @_again
     async def add_token(self, token: str, lifetime: timedelta) -> datetime:
-        """Store the hash of a token. Return when it expires."""
+        """Store the hash of a random token. Return when it expires."""
         expires = now() + lifetime
-        async with self._change() as session:
-            session.add(TokenRow(digest=digest(token), expires=expires))
+        try:
+            async with self._change() as session:
+                session.add(TokenRow(digest=digest(token), expires=expires))
+        except IntegrityError as error:  # the first time, only the answer of the database was lost
+            if not is_duplicate(error):
+                raise
         return expires
 
     @_again
