@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -195,14 +196,15 @@ async def test_usage_is_written_soon_and_at_the_end(database: Path | str) -> Non
 
 
 async def test_the_migrations_make_the_tables(database: Path | str) -> None:
-    """The migrations make the tables and indexes of this code, which knows each of them."""
+    """The migrations make the tables of this code and the index of live runs, and the code knows each of them."""
     async with open_engine(database) as engine:
 
-        def differences(connection: Connection) -> list[object]:
+        def differences(connection: Connection) -> list[Any]:
             return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
 
         async with engine.connect() as connection:
-            assert await connection.run_sync(differences) == []
+            ((change, index),) = await connection.run_sync(differences)
+    assert (change, index.name) == ("remove_index", "one_live_run")
     scripts = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
     assert tuple(reversed(scripts)) == REVISIONS
 
@@ -214,11 +216,14 @@ def test_a_start_without_migrations_does_not_import_alembic(tmp_path: Path) -> N
         "async def main():\n"
         "    async with Store.open(Path(sys.argv[1])): pass\n"
         "anyio.run(main)\n"
-        "print(sorted({'alembic', 'psycopg', 'mako'} & sys.modules.keys()))"
+        "print(sorted({'alembic', 'sqlalchemy.dialects.postgresql'} & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "state.sqlite")]
     said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
-    assert [words.splitlines()[-1] for words in said] == ["['alembic', 'mako']", "[]"]
+    assert [words.splitlines()[-1] for words in said] == [
+        "['alembic', 'sqlalchemy.dialects.postgresql']",
+        "[]",
+    ]
 
 
 async def test_racing_starts_migrate_once(database: Path | str) -> None:

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Enum,
     Float,
     ForeignKey,
-    Index,
     Integer,
     String,
     TypeDecorator,
@@ -150,6 +149,11 @@ class VersionRow(Base):
 
 
 class RunRow(Base):
+    """One run. Of a version and model, at most one is live: the migrations make an index that sees to it.
+
+    It is not here, because SQLAlchemy would import all of PostgreSQL's dialect for it.
+    """
+
     __tablename__ = "run"
     id: Mapped[int] = mapped_column(primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("task_version.id"), index=True)
@@ -166,16 +170,6 @@ class RunRow(Base):
     """Whether a client cancelled the run. Then its row changes no more, and lists do not have it."""
     created: Mapped[datetime] = mapped_column(default=now, index=True)
     version: Mapped[VersionRow] = relationship(lazy="joined")
-
-
-Index(
-    "one_live_run",
-    RunRow.version_id,
-    RunRow.model,
-    unique=True,
-    sqlite_where=RunRow.state.in_(LIVE_RUNS),
-    postgresql_where=RunRow.state.in_(LIVE_RUNS),
-)
 
 
 class ModelRow(Base):
