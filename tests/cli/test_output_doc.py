@@ -15,9 +15,9 @@ import pytest
 from fanbench.cli.app import root
 from fanbench.cli.views.records import RUN_FIELDS
 from fanbench.results import FIELDS as RESULT_FIELDS
-from fanbench.testing import SimulatedKaggle
+from fanbench.testing import RunScript, SimulatedKaggle
 from fanbench.wire.messages import BenchmarkResult, Leaderboard
-from tests.cli.conftest import Cli
+from tests.cli.conftest import FOREVER, Cli
 from tests.cli.test_account_commands import row
 from tests.cli.test_help import commands
 from tests.cli.test_secrets import without_slow_checks
@@ -92,6 +92,7 @@ def test_the_document_and_the_code_agree() -> None:
         "tasks push my-task -f task.py",
         "tasks run t -m m",
         "tasks status t",
+        "tasks cancel t --dry-run",
         "tasks delete t -y",
     ],
 )
@@ -105,7 +106,7 @@ def test_records_have_the_documented_fields(
     kaggle.change(can_delete=True)
     kaggle.add_task("t")
     kaggle.add_model("m", "Em")
-    kaggle.add_run("t", "m")
+    kaggle.add_run("t", "m", RunScript(running=FOREVER) if "cancel" in words else None)
     kaggle.leaderboards["me", "b"] = Leaderboard(
         rows=[row("m", "Em", a=BenchmarkResult(boolean_result=True))]
     )

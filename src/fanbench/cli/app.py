@@ -167,6 +167,7 @@ tasks = LazyGroup(
         "log": Entry("log:log", "Show the logs of runs, live while they run.", ("logs",)),
         "publish": Entry("publish:publish", "Make tasks public."),
         "models": Entry("models:models", "List the models that tasks can run on."),
+        "cancel": Entry("cancel:cancel", "Cancel runs that are queued or running."),
         "delete": Entry("delete:delete", "Delete tasks (local server only for now)."),
     },
     help="Push, run, watch and download benchmark tasks.",
