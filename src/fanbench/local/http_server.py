@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable, Iterator
+from typing import cast
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from fanbench.local.connections import ACCEPT_AT_ONCE, Connection, limited_to
 from fanbench.local.listeners import BACKLOG
 
-__all__ = ["HttpServer"]
+__all__ = ["GRACEFUL_SECONDS", "HttpServer", "SharingHttpServer"]
+
+_log = structlog.get_logger(__name__)
 
 GRACEFUL_SECONDS = 2
 """How long open answers, such as log streams, may continue when the server is to end."""
+
+PAUSE, LONGEST_PAUSE = 0.001, 0.005
+"""Seconds for which a process leaves connections to others for each that it has, and at most."""
+
+_NO_FILES_PAUSE = 1.0
 
 
 class HttpServer(uvicorn.Server):
@@ -63,3 +74,39 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets)
         self._listener.listen(BACKLOG)  # asyncio has set it to the number that it accepts at once
         self._listening()
+
+
+class SharingHttpServer(HttpServer):
+    """One of several processes that answer on the same listener.
+
+    It accepts one connection at a time, and then leaves the next one to the others for a moment. Otherwise the process
+    that is awake would take all connections of a burst, and answer them alone. With sockets of their own for the same
+    port (SO_REUSEPORT), which spread as well, any program of the same user could take a part of the connections, and
+    runs are such programs.
+    """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await uvicorn.Server.startup(self, [])
+        self._accepting = asyncio.create_task(self._accept())
+        self._listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._accepting.cancel()
+        await super().shutdown(sockets)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._listener.setblocking(False)
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self._listener)
+                await loop.connect_accepted_socket(self._make_protocol, accepted)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    _log.error("cannot accept a connection", error=str(error))
+                    await asyncio.sleep(_NO_FILES_PAUSE)
+            await asyncio.sleep(min(PAUSE * len(self.server_state.connections), LONGEST_PAUSE))
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        kind = cast("type[Connection]", self.config.http_protocol_class)
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

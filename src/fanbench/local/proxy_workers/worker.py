@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from fanbench.local.connections import connection_limit
 from fanbench.local.executor.lifetime import die_with_parent, exit_without_cleanup
 from fanbench.local.folder import DataFolder
-from fanbench.local.http_server import HttpServer
+from fanbench.local.http_server import SharingHttpServer
 from fanbench.local.models import ModelEngine
 from fanbench.local.models.catalog import ModelSpec
 from fanbench.local.models.pool import ModelPool
@@ -157,7 +157,7 @@ async def serve(link_end: socket.socket, listener: socket.socket) -> None:
                 folder=folder,
             )
             app = OwnNames(Starlette(routes=proxy.routes()), setup.names)
-            server = HttpServer(app, listener, connection_limit(0), lambda: link.send(Ready()))
+            server = SharingHttpServer(app, listener, connection_limit(0), lambda: link.send(Ready()))
 
             async def listen_to_server() -> None:
                 async for message in messages:
