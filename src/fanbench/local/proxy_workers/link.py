@@ -136,8 +136,7 @@ async def open_link(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.S
 def write(writer: asyncio.StreamWriter, message: FromServer | FromWorker) -> None:
     """Send a message, without waiting: it is kept until the other end reads it."""
     body = msgspec.json.encode(message)
-    writer.write(len(body).to_bytes(_LENGTH, "big"))
-    writer.write(body)
+    writer.writelines([len(body).to_bytes(_LENGTH, "big"), body])
 
 
 async def messages_of(reader: asyncio.StreamReader, decoder: msgspec.json.Decoder[T]) -> AsyncIterator[T]:

@@ -32,6 +32,7 @@ START_SECONDS = 60.0
 """How long a worker may take until it accepts requests."""
 
 _END_SECONDS = GRACEFUL_SECONDS + 5.0
+_LAST_SECONDS = 2.0
 
 
 class ProxyWorkers:
@@ -145,6 +146,9 @@ class ProxyWorkers:
 
 
 async def _end(process: Process) -> None:
+    """Wait for the end of a process whose link has ended, which is about to."""
+    with anyio.move_on_after(_LAST_SECONDS):
+        await process.wait()
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.kill()
