@@ -10,6 +10,7 @@ import pytest
 from fanbench import Client
 from tests.operations.fake_sdk import install_fake_sdk
 from tests.postgres import Postgres, find_programs, run_postgres
+from tests.s3 import BUCKET, FaultyS3, run_s3, variables
 
 from .server_process import ServerProcess, run_server
 
@@ -90,3 +91,34 @@ def postgres() -> Iterator[Postgres]:
         pytest.skip("PostgreSQL is not installed below /usr/lib/postgresql, or setpriv is not")
     with run_postgres(programs) as postgres:
         yield postgres
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with run_s3(tmp_path_factory.mktemp("s3") / "log") as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """The URL of a place in a bucket for this test alone."""
+    for name, value in variables(s3).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{request.node.name.replace('[', '/').replace(']', '')}"
+
+
+@pytest.fixture
+def faulty(s3: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A proxy before the server of `bucket`, which all that is opened from now on goes through."""
+    with FaultyS3.before(s3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+
+
+@pytest.fixture(params=["file", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a place of each kind."""
+    if request.param == "file":
+        return (tmp_path / "shared").as_uri()
+    url: str = request.getfixturevalue("bucket")
+    return url

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -21,43 +21,12 @@ from fanbench.local.outputs import Outputs
 from fanbench.local.store import RunRow
 from fanbench.local.zips import write_output_zip
 from fanbench.wire.messages import RunState
-from tests.s3 import ACCESS_KEY, BUCKET, SECRET_KEY, FaultyS3, run_s3, variables
+from tests.s3 import ACCESS_KEY, SECRET_KEY, FaultyS3
 
 pytestmark = pytest.mark.anyio
 
 ODD = "a b/ü%23%3F%25/*[x]"
 """A prefix whose name is "a b/ü#?%/*[x]"."""
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with run_s3(tmp_path_factory.mktemp("s3") / "log") as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """The URL of a place in a bucket for this test alone."""
-    for name, value in variables(s3).items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{request.node.name.replace('[', '/').replace(']', '')}"
-
-
-@pytest.fixture
-def faulty(s3: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
-    """A proxy before the server of `bucket`, which all that is opened from now on goes through."""
-    with FaultyS3.before(s3) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        yield proxy
-
-
-@pytest.fixture(params=["file", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a place of each kind."""
-    if request.param == "file":
-        return (tmp_path / "shared").as_uri()
-    url: str = request.getfixturevalue("bucket")
-    return url
 
 
 @pytest.fixture
@@ -374,3 +343,10 @@ async def test_memory_does_not_grow_with_the_output(bucket: str, tmp_path: Path)
     words = [sys.executable, "-c", PUT_AND_MEASURE, bucket, str(tmp_path / "small"), str(tmp_path / "large")]
     done = await anyio.run_process(words, stderr=None)
     assert int(done.stdout) << 20 < 2 * parts * object_store.PART
+
+
+def test_runs_do_not_see_the_shared_folder() -> None:
+    """The folder to hide from runs is the one with the outputs of all of them, by the name that it has on the disk."""
+    assert object_store.shared_folder("file:///srv/a%20b/runs/7/1") == ["/srv/a b"]
+    assert object_store.shared_folder("s3://bucket/prefix/runs/7/1") == []
+    assert object_store.shared_folder("") == []
