@@ -91,20 +91,25 @@ def test_the_kept_options_have_no_password(tmp_path: Path) -> None:
 # --- A server ---
 
 
+@pytest.mark.parametrize("options", [[], ["--proxy-workers", "1"]], ids=["alone", "with a proxy"])
 async def test_a_server_has_its_state_in_postgres(
-    tmp_path: Path, fake_sdk: None, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    fake_sdk: None,
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
 ) -> None:
     """A killed server's runs are carried out by the next one on the database, and the password is written nowhere."""
     data = tmp_path / "data"
     monkeypatch.setenv("FANBENCH_DATABASE", postgres.create_database())
-    with run_server(data) as server:
+    with run_server(data, *options) as server:
         async with server.client() as client:
             await push(client, "two-plus-two", TASK)
             (first,) = await run(client, "two-plus-two", "four")
             await client.schedule_runs("two-plus-two", ["slow"])
             await _running(client, "slow")
         server.kill()
-    with run_server(data) as server:
+    with run_server(data, *options) as server:
         async with server.client() as client:
             (second,) = await ended(client, "two-plus-two", "slow")
             quotas = await client.proxy_quotas()

@@ -400,6 +400,8 @@ async def test_wrong_names_are_refused(client: Client) -> None:
             _ = [entry async for entry in client.logs(number)]
     with pytest.raises(BadRequest, match="not a task slug"):
         await client.create_task("Not A Slug", to_notebook(TASK))
+    with pytest.raises(BadRequest, match=r"at most 255 characters; this one has 4,999"):
+        await client.create_task("long-" * 999 + "name", to_notebook(TASK))
     with pytest.raises(BadRequest, match="not a notebook"):
         await client.create_task("rubbish", "no json")
     with pytest.raises(BadRequest, match="not a notebook"):

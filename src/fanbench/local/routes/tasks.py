@@ -33,6 +33,9 @@ from fanbench.wire.messages import (
 )
 from fanbench.wire.slugs import slugify
 
+_LONGEST_SLUG = 255
+"""An index of PostgreSQL has room for 2,700 bytes."""
+
 
 async def find_version(services: Services, slug: TaskSlug) -> VersionRow:
     """The version that `slug` names, by default the newest.
@@ -76,6 +79,10 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     if not wanted or wanted != slug:
         text = f"{slug!r} is not a task slug; write lower-case letters, digits and single hyphens"
         raise WireError(400, text)
+    if len(slug) > _LONGEST_SLUG:
+        raise WireError(
+            400, f"A task slug has at most {_LONGEST_SLUG} characters; this one has {len(slug):,}"
+        )
     try:
         notebook = json.loads(request.text)
     except ValueError as error:
