@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -21,6 +22,8 @@ from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fanbench.errors import LocalServerError
 from fanbench.local.database import MIGRATIONS, REVISIONS, open_engine
@@ -138,6 +141,31 @@ async def test_racing_runs_of_a_model_are_one(database: Path | str) -> None:
             assert await one.unfinished() == ([version.id], [run.id, other.id])
             await two.update(RunRow, run.id, state=RunState.COMPLETED)
             await two.update(RunRow, other.id, state=RunState.ERRORED)
+
+
+async def test_a_run_whose_answer_was_lost_is_added_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the connection breaks after a run was added, `add_run` returns that run, and None for one of others."""
+    version = await store.add_version("t", [])
+    change, breaks = store._change, iter([True, True, False])
+
+    @contextlib.asynccontextmanager
+    async def lossy() -> AsyncIterator[AsyncSession]:
+        async with change() as session:
+            yield session
+        if next(breaks, False):
+            raise OperationalError("INSERT", {}, psycopg.OperationalError("server closed the connection"))
+
+    monkeypatch.setattr(store, "_change", lossy)
+    run = await store.add_run(version.id, "m", "judge")
+    assert run is not None
+    assert await store.unfinished() == ([version.id], [run.id])
+    assert await store.add_run(version.id, "m") is None
+    expires = await store.add_token("token", timedelta(hours=1))
+    found = await store.find_token("token")
+    assert found is not None
+    assert abs(found.expires - expires) < timedelta(seconds=5)
 
 
 async def test_racing_pushes_are_numbered(database: Path | str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
@@ -362,15 +363,27 @@ class Store:
 
     async def add_run(self, version_id: int, model: str, judge: str = "") -> RunRow | None:
         """Add a run; None if one of this version and model is already in progress."""
-        row = RunRow(version_id=version_id, model=model, judge=judge)
-        try:
-            async with self._change() as session:
-                session.add(row)
-        except IntegrityError as error:
-            if not is_duplicate(error):
-                raise
-            return None
-        return row
+        created, tries = now(), itertools.count(1)
+
+        async def add() -> RunRow | None:
+            first = next(tries) == 1
+            row = RunRow(version_id=version_id, model=model, judge=judge, created=created)
+            try:
+                async with self._change() as session:
+                    session.add(row)
+            except IntegrityError as error:
+                if not is_duplicate(error):
+                    raise
+                # If only the answer of the database was lost, the run is ours, and nobody else would start it.
+                return None if first else await self._find_live_run(version_id, model, created)
+            return row
+
+        return await self._patiently(add)
+
+    async def _find_live_run(self, version_id: int, model: str, created: datetime) -> RunRow | None:
+        mine = (RunRow.version_id == version_id, RunRow.model == model, RunRow.created == created)
+        async with self._session() as session:
+            return await session.scalar(select(RunRow).where(*mine, RunRow.state.in_(LIVE_RUNS)))
 
     async def cancel_runs(
         self,
