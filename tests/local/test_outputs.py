@@ -350,3 +350,11 @@ def test_runs_do_not_see_the_shared_folder() -> None:
     assert object_store.shared_folder("file:///srv/a%20b/runs/7/1") == ["/srv/a b"]
     assert object_store.shared_folder("s3://bucket/prefix/runs/7/1") == []
     assert object_store.shared_folder("") == []
+
+
+def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without obstore, the error names the command that installs it."""
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(LocalServerError, match=r"^obstore is not installed\.$") as raised:
+        ObjectStore("s3://bucket/prefix")
+    assert "files]" in (raised.value.hint or "")

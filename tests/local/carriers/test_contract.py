@@ -114,6 +114,32 @@ async def test_a_run_is_brought_back_whole(rig: Rig) -> None:
         assert {"a.run.json", "__notebook__.ipynb", "__notebook_source__.ipynb"} == {*archive.namelist()}
 
 
+async def test_an_output_is_uploaded(rig: Rig, tmp_path: Path) -> None:
+    """A job with a place for its output has uploaded it when it ends, also if its notebook has failed."""
+    job = job_of(
+        "open('a.txt', 'w').write('a'); raise ValueError('no')", outputs=f"{tmp_path.as_uri()}/runs/7/1"
+    )
+    outcome, _ = await carry_out(rig, job)
+    assert outcome.failure is not None
+    assert outcome.failure.endswith("ValueError: no\n")
+    with (
+        zipfile.ZipFile(tmp_path / "runs/7/1.zip") as plain,
+        zipfile.ZipFile(tmp_path / "runs/7/1-source.zip") as full,
+    ):
+        assert plain.namelist() == ["a.txt"]
+        assert full.namelist() == ["a.txt", "__notebook__.ipynb", "__notebook_source__.ipynb"]
+
+
+async def test_an_output_that_cannot_be_uploaded(rig: Rig, tmp_path: Path) -> None:
+    """A notebook that has reached its end has failed if its output is not stored, and its log says why."""
+    missing = tmp_path / "missing"
+    outcome, record = await carry_out(rig, job_of("print(1)", outputs=f"{missing.as_uri()}/runs/7/1"))
+    reason = f"The output was not stored: Cannot use {missing.as_uri()}: No such file or directory."
+    assert outcome.failure == reason
+    assert f"[fanbench] {reason}\n".encode() in record.text("stderr")
+    assert record.text() == b"1\n"
+
+
 async def test_a_notebook_that_fails(rig: Rig) -> None:
     """The outcome has the traceback of the cell that raised."""
     outcome, record = await carry_out(rig, job_of("print('before')\nraise ValueError('no')"))
