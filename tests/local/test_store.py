@@ -350,3 +350,16 @@ async def test_the_database_of_an_older_server_is_brought_up_to_date(
             assert await store.spent_nanodollars(datetime(2026, 11, 1, tzinfo=UTC)) == 4_000_000_000
             assert await store.add_run(1, "four") is None
             assert (await store.add_version(f"t{count}", [])).id == 2 + count
+
+
+async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """If a migration fails half way, the database is as it was, and the error names it."""
+    path = tmp_path / "state.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(OLD_TABLES.format(token="", number="BIGINT", judge=""))
+        old.execute("CREATE TABLE meta (of TEXT)")
+        before = old.execute("SELECT sql FROM sqlite_master").fetchall()
+        with pytest.raises(LocalServerError, match=r"state.sqlite cannot be used: table meta already exists"):
+            async with Store.open(path):
+                pass
+        assert old.execute("SELECT sql FROM sqlite_master").fetchall() == before

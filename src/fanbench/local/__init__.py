@@ -2,7 +2,7 @@
 
     app ── routes ── scheduler ──┬─ environments   packages that a run needs in addition
              │            │      └─ executor       the process of a run: the real SDK, cell by cell
-             │          store, logs, files         SQLite and files of the data folder
+             │          store, logs, files         SQLite or PostgreSQL, and files of the data folder
              └── models                            what runs talk to, through the Model Proxy (routes/proxy)
 
 It imports the messages of the protocol and what reads inline metadata, and nothing of the client or the command line.
