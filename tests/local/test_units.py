@@ -611,6 +611,9 @@ def test_a_runs_environment_is_an_allow_list() -> None:
         "HOME": "/h",
         "OPENAI_API_KEY": "s",
         "KAGGLE_KEY": "s",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AZURE_STORAGE_ACCOUNT_KEY": "s",
+        "GOOGLE_SERVICE_ACCOUNT_KEY": "s",
         "LC_ALL": "C",
         "MINE": "m",
     }
