@@ -16,9 +16,11 @@ import anyio.to_thread
 
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench.config import Config, resolve_config
-from fanbench.errors import FanbenchError, UsageError
+from fanbench.errors import ApiError, FanbenchError, UsageError
 from fanbench.operations.events import Emit, ignore_events
+from fanbench.operations.lookup import NO_SUCH_CALL
 from fanbench.wire import protocol
+from fanbench.wire.candidates import Candidate, same_label, with_efforts
 from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
@@ -30,6 +32,8 @@ from fanbench.wire.messages import (
     IntrospectTokenRequest,
     IntrospectTokenResponse,
     Leaderboard,
+    ListConfigsRequest,
+    ListConfigsResponse,
     ListModelsRequest,
     ListModelsResponse,
     ListRunsRequest,
@@ -38,6 +42,7 @@ from fanbench.wire.messages import (
     ListTasksResponse,
     LogEntry,
     Message,
+    ModelConfig,
     ModelProxyQuotas,
     ModelProxyToken,
     ModelVersionCandidate,
@@ -54,7 +59,7 @@ from fanbench.wire.messages import (
 from fanbench.wire.pages import Pages
 from fanbench.wire.responses import invalid_answer
 from fanbench.wire.retry import RetryPolicy
-from fanbench.wire.slugs import join_task, normalize_model, same_model, split_task
+from fanbench.wire.slugs import join_task, normalize_model, split_task
 from fanbench.wire.transport import CallLimits, Transport
 
 if TYPE_CHECKING:
@@ -117,6 +122,8 @@ class Client:
         self._retry = retry
         self._transport: Transport | None = None
         self._restarts_left = LOCAL_RESTARTS
+        #: The efforts of configurations by their slugs; None before any was needed.
+        self._efforts: dict[str, str] | None = None
 
     @classmethod
     @asynccontextmanager
@@ -346,7 +353,8 @@ class Client:
         from fanbench.wire.log_stream import follow_log
 
         _ = self.transport
-        models = [run.model_version_slug] if run.model_version_slug else []
+        candidate = Candidate.of_run(run)
+        models = [candidate.label] if candidate.model == normalize_model(run.model_version_slug) else []
         watcher = RunWatcher(self, join_task(run.task_slug), models, known=[run], poll_interval=poll_interval)
 
         async def missing() -> bool:
@@ -514,28 +522,43 @@ class Client:
     # --- Calls: runs ---
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
+        self,
+        task: str,
+        models: Sequence[str] = (),
+        *,
+        version: int = 0,
+        judge: str = "",
+        effort: str = "",
+        agents: Sequence[str] = (),
     ) -> list[ScheduleResult]:
-        """Start one run of a task's `version` per model, and return one result per model in the order given.
+        """Start one run of a task's `version` per model, or per agent, and return one result each in the order given.
 
-        Version 0 stands for the newest.
+        Version 0 stands for the newest. `effort` is the reasoning effort of all models, such as "high"; empty for the
+        server's choice. An agent has an effort of its own.
 
         The call is retried only if the server certainly did not carry it out.
 
         Raises:
-            UsageError: `models` is empty. Nothing has been sent.
-            NotFound: The task or a model does not exist.
+            UsageError: There are neither models nor agents, or both, or agents and an effort. Nothing has been sent.
+            NotFound: The task, a model or an agent does not exist.
+            BadRequest: A model lacks the effort.
         """
-        if not models:
+        if not models and not agents:
             raise UsageError("No models were given to run the task on.")
+        if agents and (models or effort):
+            what = "models" if models else "an effort"
+            raise UsageError(f"One call cannot schedule agents with {what}.", hint="Make two calls.")
         request = BatchScheduleRequest(
             task_slugs=[split_task(task, version)],
             model_version_slugs=[normalize_model(model) for model in models],
+            agent_slugs=list(agents),
+            reasoning_effort=effort,
             judge_version_slug=normalize_model(judge),
         )
         answer = await self.transport.call(protocol.SCHEDULE_RUNS, request, BatchScheduleResponse)
-        if len(answer.results) != len(models):
-            problem = f"{len(answer.results)} results came back for {len(models)} models"
+        if len(answer.results) != len(models) + len(agents):
+            asked = f"{len(agents)} agents" if agents else f"{len(models)} models"
+            problem = f"{len(answer.results)} results came back for {asked}"
             raise invalid_answer(protocol.SCHEDULE_RUNS, problem)
         return answer.results
 
@@ -579,10 +602,10 @@ class Client:
     def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]:
         """Iterate over the runs of a task's `version`, each once, or only over those on `models` if any are given.
 
-        Version 0 stands for the newest.
+        Version 0 stands for the newest. A model is meant as it is, and at an effort as "MODEL@EFFORT".
         """
-        wanted = [normalize_model(model) for model in models]
-        known = set(map(same_model, models))
+        wanted = list(dict.fromkeys(Candidate.parse(model).model for model in models))
+        known = set(map(same_label, models))
         seen: set[int] = set()
 
         async def fetch(token: str) -> tuple[list[Run], str]:
@@ -597,13 +620,27 @@ class Client:
             # and servers may ignore the filter.
             new = {
                 run.id: run
-                for run in page.runs
-                if run.id not in seen and (not known or same_model(run.model_version_slug) in known)
+                for run in await self._with_efforts(page.runs)
+                if run.id not in seen and (not known or same_label(Candidate.of_run(run).label) in known)
             }
             seen.update(new)
             return list(new.values()), page.next_page_token
 
         return Pages(protocol.LIST_RUNS, fetch)
+
+    async def _with_efforts(self, runs: list[Run]) -> list[Run]:
+        """Return the runs with the efforts of their configurations, which are asked for when a new one turns up."""
+        configs = {run.model_version_config_slug for run in runs} - {""}
+        if not configs <= (self._efforts or {}).keys():
+            try:
+                found = {config.slug: config.reasoning_effort for config in await self.list_configs()}
+            except ApiError as error:
+                if error.status not in NO_SUCH_CALL:
+                    raise
+                found = {}
+            # One that is not listed is not looked for again.
+            self._efforts = dict.fromkeys(configs, "") | (self._efforts or {}) | found
+        return with_efforts(runs, self._efforts or {})
 
     def logs(
         self, run_id: int, *, silence: float | None = None, merge: bool = False
@@ -654,6 +691,24 @@ class Client:
             return page.benchmark_models, page.next_page_token
 
         return [model async for model in Pages(protocol.LIST_MODELS, fetch)]
+
+    async def list_configs(self, version_ids: Sequence[int] = ()) -> list[ModelConfig]:
+        """Return the configurations of all models, or of the model versions with these ids (`ModelVersion.id`).
+
+        Each is a model at one reasoning effort, or (empty) at its provider's default.
+
+        Raises:
+            ApiError: Status 404, 405 or 501: the server is older than this call.
+        """
+
+        async def fetch(token: str) -> tuple[list[ModelConfig], str]:
+            request = ListConfigsRequest(
+                benchmark_model_version_ids=list(version_ids), page_size=PAGE_SIZE, page_token=token
+            )
+            page = await self.transport.call(protocol.LIST_CONFIGS, request, ListConfigsResponse)
+            return page.configs, page.next_page_token
+
+        return [config async for config in Pages(protocol.LIST_CONFIGS, fetch)]
 
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
         """Return the leaderboard of a benchmark, by default of its newest version.

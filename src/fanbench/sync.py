@@ -250,6 +250,7 @@ class Client:
     download_output = _waits(async_client.Client.download_output)
 
     list_models = _waits(async_client.Client.list_models)
+    list_configs = _waits(async_client.Client.list_configs)
     leaderboard = _waits(async_client.Client.leaderboard)
     task_quota = _waits(async_client.Client.task_quota)
     proxy_quotas = _waits(async_client.Client.proxy_quotas)

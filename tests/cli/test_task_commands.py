@@ -388,6 +388,25 @@ def test_models(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert (row["model"], row["inputs"]) == ("m-1", ["text", "image"])
 
 
+def test_the_efforts_of_models(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """With --efforts, each model has the list of its efforts, which is empty for one that takes none."""
+    kaggle.add_model("m-1", "Model One", efforts=["low", "high"])
+    kaggle.add_model("m-2", "Model Two")
+    lines = shown(cli("tasks", "models", "--efforts").stdout).splitlines()
+    assert lines[-2:] == ["m-1 Model One low, high", "m-2 Model Two none"]
+    rows = json.loads(cli("tasks", "models", "--efforts", "--format", "json").stdout)
+    assert [(row["takes_effort"], row["efforts"]) for row in rows] == [(True, ["low", "high"]), (False, [])]
+
+
+def test_the_efforts_of_models_on_an_older_server(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """A server that does not list efforts is said to, and the models are listed."""
+    kaggle.change(has_configs=False)
+    kaggle.add_model("m-1", "Model One", efforts=["low"])
+    found = cli("tasks", "models", "--efforts")
+    assert shown(found.stdout).splitlines()[-1] == "m-1 Model One unknown"
+    assert found.stderr == "The server does not list the efforts of its models.\n"
+
+
 # --- log ---
 
 

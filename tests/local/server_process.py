@@ -43,6 +43,13 @@ kind = "scripted"
 reply = "no idea"
 
 [[model]]
+slug = "test/thinker"
+kind = "scripted"
+efforts = ["low", "high"]
+rules = [{ effort = "high", reply = "4, surely" }, { effort = "low", reply = "maybe 4" }]
+reply = "not a thought"
+
+[[model]]
 slug = "test/slow"
 kind = "scripted"
 latency = 1.0

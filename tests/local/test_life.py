@@ -479,7 +479,7 @@ async def test_models_appear_while_the_server_runs(tmp_path: Path) -> None:
             assert len(await client.list_models()) == 4
             (server.data / "models.toml").write_text(MODELS.replace("test/wrong", "test/other"))
             slugs = {m.version.slug for m in await client.list_models() if m.version}
-            assert slugs == {"four", "other", "slow", "broken"}
+            assert slugs == {"four", "other", "thinker", "slow", "broken"}
 
 
 async def test_a_mistake_in_models_toml_harms_no_other_model(tmp_path: Path, fake_sdk: None) -> None:

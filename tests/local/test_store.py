@@ -168,6 +168,13 @@ async def test_a_run_whose_answer_was_lost_is_added_once(
     assert abs(found.expires - expires) < timedelta(seconds=5)
 
 
+async def test_live_runs_at_efforts(store: Store) -> None:
+    """A model may have one live run at each effort and one without, and each keeps its effort."""
+    version = await store.add_version("t", [])
+    runs = [await store.add_run(version.id, "m", effort=effort) for effort in ("low", "high", "", "low")]
+    assert [run and run.effort for run in runs] == ["low", "high", "", None]
+
+
 async def test_racing_pushes_are_numbered(database: Path | str) -> None:
     """Eight pushes of a task through two stores at once are its versions 1 to 8."""
     async with Store.open(database) as one, Store.open(database) as two:

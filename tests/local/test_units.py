@@ -463,6 +463,8 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
         ("[[model]]\nslug='a/m'\nkind='scripted'\nalias=['']\n", "'' is not a name"),
         ("[[model]]\nslug='a/m'\nkind='scripted'\nmodalities=['smell']\n", "smell"),
         ("[[model]]\nslug='a/m'\nkind='embedded'\npath='x'\nmodalities=['image']\n", "takes text only"),
+        ("[[model]]\nslug='a/m'\nkind='embedded'\npath='x'\nefforts=['low']\n", "has no efforts"),
+        ("[[model]]\nslug='a/m'\nkind='scripted'\nefforts=['1']\n", "'1' is not a reasoning effort"),
         ("[[model]]\nslug='a/'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/..'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/b c'\nkind='scripted'\n", "not a model slug"),

@@ -436,6 +436,48 @@ async def test_raw_requests_are_answered_as_errors_of_the_protocol(
             assert response.json()["message"]
 
 
+async def test_runs_at_efforts(client: Client) -> None:
+    """A model runs at each of its efforts at the same time, is asked with it, and its runs are told apart."""
+    await ensure_pushed(client)
+    for effort in ("low", "high", ""):
+        (result,) = await client.schedule_runs("two-plus-two", ["test/thinker"], effort=effort)
+        assert result.run_scheduled
+        assert result.run_id
+        assert bool(result.benchmark_model_version_config_id) == bool(effort)
+    answers = {}
+    for label in ("thinker@low", "thinker@high", "thinker"):
+        (found,) = await ended(client, "two-plus-two", label)
+        log = await log_text(client, found.id)
+        answers[found.effort] = [word for word in ("maybe 4", "4, surely", "not a thought") if word in log]
+    assert answers == {"low": ["maybe 4"], "high": ["4, surely"], "": ["not a thought"]}
+
+
+async def test_efforts_and_agents_that_the_server_lacks(client: Client) -> None:
+    """An effort that the model lacks, and an agent, are refused with what there is, and nothing is scheduled."""
+    await ensure_pushed(client)
+    before = [each.id async for each in client.list_runs("two-plus-two")]
+    with pytest.raises(BadRequest, match=r"thinker does not have .*'extreme', only low, high"):
+        await client.schedule_runs("two-plus-two", ["thinker"], effort="extreme")
+    with pytest.raises(BadRequest, match=r"four does not have .*'low', and takes none"):
+        await client.schedule_runs("two-plus-two", ["thinker", "four"], effort="low")
+    with pytest.raises(NotFound, match="no agents"):
+        await client.schedule_runs("two-plus-two", agents=["coder-1.2"])
+    assert [each.id async for each in client.list_runs("two-plus-two")] == before
+
+
+async def test_the_numbers_of_configurations_last(client: Client) -> None:
+    """Models at efforts have numbers of their own, which remain, and can be listed by the model's number."""
+    models = {model.slug: model.id for model in await client.list_models()}
+    configs = await client.list_configs()
+    assert [(each.reasoning_effort, each.benchmark_model_version_id) for each in configs] == [
+        ("low", models["thinker"]),
+        ("high", models["thinker"]),
+    ]
+    assert await client.list_configs([models["thinker"]]) == configs
+    assert await client.list_configs([models["four"]]) == []
+    assert len({*models.values(), *(each.id for each in configs)}) == len(models) + len(configs)
+
+
 async def test_tokens_and_quotas(client: Client, server: ServerProcess) -> None:
     """A proxy token has the URL of the proxy, quotas are counted, and tokens can be introspected."""
     token = await client.create_proxy_token()

@@ -38,11 +38,11 @@ async def test_logs_of_several_tasks_are_read_at_once(client: SimulatedKaggle, r
 async def test_complete_logs_become_files(client: SimulatedKaggle, tmp_path: Path, together: bool) -> None:
     """Each complete log becomes a file in the layout of downloads, whatever its size."""
     text = "é\n" * 100_000
-    run = client.add_run("a", "google/m@x", RunScript(running=0, log=[(0, text), (0, "end")])).id
+    run = client.add_run("a", "google/m@1", RunScript(running=0, log=[(0, text), (0, "end")])).id
     empty = client.add_run("a", "n").id
     (report,) = await show_logs(client, ["a"], interleave=together, output=tmp_path)
     assert isinstance(report, LogReport)
-    path = tmp_path / f"a/3/m-x/{run}.log"
+    path = tmp_path / f"a/3/m-1/{run}.log"
     assert path.read_text() == f"{text}end"
     assert (tmp_path / f"a/3/n/{empty}.log").read_text() == ""
     assert sorted(str(log.path) for log in report.logs) == sorted(str(p) for p in tmp_path.rglob("*.log"))

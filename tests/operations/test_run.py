@@ -38,7 +38,14 @@ class LocalServer(SimulatedKaggle):
     judges: tuple[str, ...] = ()
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
+        self,
+        task: str,
+        models: Sequence[str] = (),
+        *,
+        version: int = 0,
+        judge: str = "",
+        effort: str = "",
+        agents: Sequence[str] = (),
     ) -> list[ScheduleResult]:
         self.judges += (judge,)
         return await super().schedule_runs(task, models)

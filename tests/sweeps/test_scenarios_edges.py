@@ -170,7 +170,14 @@ class Curt(MortalKaggle):
     """The first schedule call skips the last model and has no result for it, which `Client` does not accept."""
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
+        self,
+        task: str,
+        models: Sequence[str] = (),
+        *,
+        version: int = 0,
+        judge: str = "",
+        effort: str = "",
+        agents: Sequence[str] = (),
     ) -> list[ScheduleResult]:
         if self.times("schedule_runs"):
             return await super().schedule_runs(task, models, version=version)

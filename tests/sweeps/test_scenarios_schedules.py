@@ -95,7 +95,14 @@ class Slow(MortalKaggle):
     """The responses to schedule calls take long to arrive."""
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
+        self,
+        task: str,
+        models: Sequence[str] = (),
+        *,
+        version: int = 0,
+        judge: str = "",
+        effort: str = "",
+        agents: Sequence[str] = (),
     ) -> list[ScheduleResult]:
         results = await super().schedule_runs(task, models, version=version)
         await anyio.sleep(20.0)

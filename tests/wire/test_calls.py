@@ -125,6 +125,22 @@ CALLS: list[tuple[str, Callable[[Client], Awaitable[Any]], dict[str, Any], Any]]
         {"results": [{"runScheduled": True, "benchmarkModelVersionId": "7"}]},
     ),
     (
+        "benchmarks.BenchmarkTasksApiService/BatchScheduleBenchmarkTaskRuns",
+        lambda client: client.schedule_runs("a", ["google/gemma@default"], effort="high"),
+        {
+            "taskSlugs": [{"taskSlug": "a"}],
+            "modelVersionSlugs": ["gemma-default"],
+            "reasoningEffort": "high",
+        },
+        {"results": [{"runScheduled": True, "benchmarkModelVersionConfigId": "8", "runId": "9"}]},
+    ),
+    (
+        "benchmarks.BenchmarkTasksApiService/BatchScheduleBenchmarkTaskRuns",
+        lambda client: client.schedule_runs("a", agents=["coder-1.2"]),
+        {"taskSlugs": [{"taskSlug": "a"}], "agentSlugs": ["coder-1.2"]},
+        {"results": [{"runScheduled": True, "agentId": "7"}]},
+    ),
+    (
         "benchmarks.BenchmarkTasksApiService/ApiCancelBenchmarkTaskRuns",
         lambda client: client.cancel_runs(["me/a", "b"], model="google/gemma@default"),
         {
@@ -150,6 +166,12 @@ CALLS: list[tuple[str, Callable[[Client], Awaitable[Any]], dict[str, Any], Any]]
         lambda client: client.list_models(),
         {"pageSize": 100},
         {"benchmarkModels": []},
+    ),
+    (
+        "benchmarks.BenchmarksApiService/ListBenchmarkModelVersionConfigs",
+        lambda client: client.list_configs([7]),
+        {"benchmarkModelVersionIds": [7], "pageSize": 100},
+        {"configs": [{"id": 1, "benchmarkModelVersionId": 7, "slug": "m-high", "reasoningEffort": "high"}]},
     ),
     (
         "benchmarks.BenchmarksApiService/GetBenchmarkLeaderboard",
@@ -327,6 +349,54 @@ async def test_runs_are_filtered_again(answered: Answered, client: Client) -> No
     assert [run.id for run in found] == [1, 3]
     assert found[0].state is RunState.COMPLETED
     assert sent(route)[0]["modelVersionSlugs"] == ["gemma-default"]
+
+
+RUNS_AT_EFFORTS = [
+    {"id": 1, "modelVersionSlug": "m"},
+    {"id": 2, "modelVersionSlug": "m", "modelVersionConfigSlug": "m-thinks"},
+    {"id": 3, "modelVersionSlug": "m", "modelVersionConfigSlug": "m-low-reasoning-effort"},
+    {"id": 4, "modelVersionSlug": "m", "modelVersionConfigSlug": "m-thinks", "agentSlug": "coder"},
+]
+
+
+async def test_runs_at_an_effort(answered: Answered, client: Client) -> None:
+    """The efforts of runs are those of the listed configurations, which are asked for once."""
+    listed = answered("ListBenchmarkTaskRuns", ok({"runs": RUNS_AT_EFFORTS}))
+    config = {"slug": "m-thinks", "reasoningEffort": "high"}
+    configs = answered("ListBenchmarkModelVersionConfigs", ok({"configs": [config]}))
+    async with client:
+        at_high = [run.id async for run in client.list_runs("a", models=["o/m@high"])]
+        as_it_is = [run.id async for run in client.list_runs("a", models=["m"])]
+        efforts = [run.effort async for run in client.list_runs("a")]
+    assert (at_high, as_it_is, efforts) == ([2], [1], ["", "high", "", "high"])
+    assert [each.get("modelVersionSlugs") for each in sent(listed)] == [["m"], ["m"], None]
+    assert configs.call_count == 1
+
+
+@pytest.mark.parametrize("status", [404, 501])
+async def test_runs_at_an_effort_on_an_older_server(answered: Answered, client: Client, status: int) -> None:
+    """If the server does not list configurations, their usual slugs tell the efforts."""
+    answered("ListBenchmarkTaskRuns", ok({"runs": RUNS_AT_EFFORTS}))
+    configs = answered(
+        "ListBenchmarkModelVersionConfigs", httpx.Response(status, json={"message": "Unknown call"})
+    )
+    async with client:
+        low = [[run.id async for run in client.list_runs("a", models=["m@low"])] for _ in range(2)]
+    assert low == [[3], [3]]
+    assert configs.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "options"),
+    [([], {}), (["m"], {"agents": ["coder"]}), ([], {"agents": ["coder"], "effort": "high"})],
+)
+async def test_requests_that_no_server_takes(
+    client: Client, models: list[str], options: dict[str, Any]
+) -> None:
+    """A request for nothing, for models and agents, or for agents at an effort is not sent."""
+    async with client:
+        with pytest.raises(UsageError):
+            await client.schedule_runs("a", models, **options)
 
 
 @pytest.mark.parametrize("first_page", [[3, 2], [3, 3, 2, 3]])

@@ -77,8 +77,8 @@ ENUMS = [
     (ours.SkipPolicy, benchmark_enums.BenchmarkEnqueueSkipPolicy),
     (ours.RefillPeriod, model_enums.ModelProxyQuotaRefillPeriod),
 ]
-# The newest web answer has the first, the local server has the second, the vendor's classes have neither.
-OURS_ONLY = {"invalidDatasetSources", "aliases"}
+# The newest web answer has the first, the local server has the second, our client adds the third.
+OURS_ONLY = {"invalidDatasetSources", "aliases", "effort"}
 
 milliseconds = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)).map(
     lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000)
@@ -227,7 +227,7 @@ def test_known_states() -> None:
 
 
 def test_runs_of_agents_have_a_name() -> None:
-    """A run without a model is called by its model configuration, or else by its agent."""
+    """A run is called by its agent, or else by its model, or else by its model configuration."""
     assert model_of(ours.Run(agent_slug="o/agent@1", model_version_config_slug="")) == "agent-1"
-    assert model_of(ours.Run(agent_slug="a", model_version_config_slug="o/m-high")) == "m-high"
-    assert model_of(ours.Run(agent_slug="a", model_version_slug="o/m@default")) == "m-default"
+    assert model_of(ours.Run(model_version_config_slug="o/m-high")) == "m-high"
+    assert model_of(ours.Run(agent_slug="a", model_version_slug="o/m@default")) == "a"

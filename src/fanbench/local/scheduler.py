@@ -215,7 +215,7 @@ class Scheduler:
         try:
             folder = self._folder.run(run.id)
             outcome = await self._execute(
-                run.version, folder, log, started, run.model, run.judge, place=place
+                run.version, folder, log, started, run.model, run.judge, effort=run.effort, place=place
             )
             state, error = await anyio.to_thread.run_sync(judge_run, run.version.slug, outcome, log.path)
             await self._finish_run(run.id, state, error)
@@ -233,9 +233,10 @@ class Scheduler:
         model: str = "",
         judge: str = "",
         *,
+        effort: str = "",
         place: Callable[[], str] = str,
     ) -> Outcome:
-        """Run the version's notebook in `folder` on `model` and with `judge`, or with the server's choice.
+        """Run the version's notebook in `folder` on `model` at `effort`, with `judge`; or with the server's choices.
 
         `place` says for each attempt where its output goes.
         """
@@ -243,7 +244,7 @@ class Scheduler:
             models = _choose_models(self._pool.catalog, self._pool.mistake, self._folder, model, judge)
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    return await self._attempt(version, folder, log, started, *models, place())
+                    return await self._attempt(version, folder, log, started, *models, effort, place())
                 except RunLost as lost:
                     if self._stopping or attempt == _ATTEMPTS:
                         raise LocalServerError(f"The run was lost: {lost}.") from None
@@ -262,6 +263,7 @@ class Scheduler:
         started: Started,
         model: ModelSpec,
         judge: ModelSpec,
+        effort: str,
         outputs: str,
     ) -> Outcome:
         """Carry out the notebook once, with a key of its own: what is left of a lost attempt has none that is valid."""
@@ -282,7 +284,8 @@ class Scheduler:
         )
 
         async def begin() -> None:
-            await self._store.add_token(key, timedelta(seconds=TIME_LIMIT + job.time_limit + KEY_MARGIN))
+            lifetime = timedelta(seconds=TIME_LIMIT + job.time_limit + KEY_MARGIN)
+            await self._store.add_token(key, lifetime, model.slug, effort)
             await started()
 
         self._logs_of_keys[digest(key)] = log

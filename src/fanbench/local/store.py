@@ -159,6 +159,8 @@ class RunRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("task_version.id"), index=True)
     model: Mapped[str]
+    effort: Mapped[str] = mapped_column(default="", server_default="")
+    """The reasoning effort of the model; empty for the model as it is."""
     judge: Mapped[str] = mapped_column(server_default="")
     """The model behind `judge_llm`; empty for the server's judge."""
     state: Mapped[RunState] = mapped_column(default=RunState.QUEUED)
@@ -174,7 +176,7 @@ class RunRow(Base):
 
 
 class ModelRow(Base):
-    """The number of a model, which the protocol needs and which must not change when models.toml does."""
+    """The number of a model, or of `MODEL@EFFORT`, which the protocol needs and which models.toml does not change."""
 
     __tablename__ = "model"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -188,6 +190,9 @@ class TokenRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(unique=True)
     expires: Mapped[datetime]
+    model: Mapped[str] = mapped_column(default="", server_default="")
+    effort: Mapped[str] = mapped_column(default="", server_default="")
+    """The effort of requests to `model`, if they do not have one."""
 
 
 class UsageRow(Base):
@@ -361,13 +366,13 @@ class Store:
 
     # --- Runs ---
 
-    async def add_run(self, version_id: int, model: str, judge: str = "") -> RunRow | None:
-        """Add a run; None if one of this version and model is already in progress."""
+    async def add_run(self, version_id: int, model: str, judge: str = "", effort: str = "") -> RunRow | None:
+        """Add a run; None if one of this version, model and effort is already in progress."""
         created, tries = now(), itertools.count(1)
 
         async def add() -> RunRow | None:
             first = next(tries) == 1
-            row = RunRow(version_id=version_id, model=model, judge=judge, created=created)
+            row = RunRow(version_id=version_id, model=model, judge=judge, effort=effort, created=created)
             try:
                 async with self._change() as session:
                     session.add(row)
@@ -375,15 +380,19 @@ class Store:
                 if not is_duplicate(error):
                     raise
                 # If only the answer of the database was lost, the run is ours, and nobody else would start it.
-                return None if first else await self._find_live_run(version_id, model, created)
+                return None if first else await self._find_live_run(row)
             return row
 
         return await self._patiently(add)
 
-    async def _find_live_run(self, version_id: int, model: str, created: datetime) -> RunRow | None:
-        mine = (RunRow.version_id == version_id, RunRow.model == model, RunRow.created == created)
+    async def _find_live_run(self, row: RunRow) -> RunRow | None:
+        """The run that is in progress like `row`, and was created at the same moment."""
+        same = [
+            getattr(RunRow, name) == getattr(row, name)
+            for name in ("version_id", "model", "effort", "created")
+        ]
         async with self._session() as session:
-            return await session.scalar(select(RunRow).where(*mine, RunRow.state.in_(LIVE_RUNS)))
+            return await session.scalar(select(RunRow).where(*same, RunRow.state.in_(LIVE_RUNS)))
 
     async def cancel_runs(
         self,
@@ -391,15 +400,18 @@ class Store:
         versions: Collection[int] | None,
         ids: Collection[int] | None,
         model: str,
+        effort: str,
         states: Sequence[RunState],
     ) -> dict[int, RunState]:
         """Record the end of the runs in these states, and return the state of each before.
 
-        Only those of `versions`, with `ids`, and on the `model`, where these are given.
+        Only those of `versions`, with `ids`, on the `model` and at the `effort`, where these are given.
         """
         live = select(RunRow.id, RunRow.version_id, RunRow.state).where(RunRow.state.in_(states))
         if model:
             live = live.where(RunRow.model == model)
+        if effort:
+            live = live.where(RunRow.effort == effort)
         end = {"state": RunState.ERRORED, "error": "Cancelled.", "ended": now(), "cancelled": True}
         async with self._change() as session:
             # A request may name more runs than a query takes.
@@ -449,12 +461,12 @@ class Store:
                     raise
 
     @_again
-    async def add_token(self, token: str, lifetime: timedelta) -> datetime:
-        """Store the hash of a random token. Return when it expires."""
+    async def add_token(self, token: str, lifetime: timedelta, model: str = "", effort: str = "") -> datetime:
+        """Store the hash of a random token, whose requests to `model` are at `effort`. Return when it expires."""
         expires = now() + lifetime
         try:
             async with self._change() as session:
-                session.add(TokenRow(digest=digest(token), expires=expires))
+                session.add(TokenRow(digest=digest(token), expires=expires, model=model, effort=effort))
         except IntegrityError as error:  # the first time, only the answer of the database was lost
             if not is_duplicate(error):
                 raise

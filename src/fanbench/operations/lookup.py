@@ -9,8 +9,8 @@ from msgspec import structs
 from fanbench.config import Basic, Bearer
 from fanbench.errors import Forbidden, NotFound
 from fanbench.operations.api import Api
+from fanbench.wire.candidates import Candidate, spellings
 from fanbench.wire.messages import Run, Task
-from fanbench.wire.slugs import DEFAULT, normalize_model
 
 __all__ = ["NO_SUCH_CALL", "as_scheduled", "existing_task", "model_of", "runs_of", "task_if_any", "username"]
 
@@ -65,18 +65,18 @@ def as_scheduled(runs: Sequence[Run], models: Collection[str]) -> list[Run]:
 
     A server may list a run that was scheduled on `gemini-2.5-pro` as one on `gemini-2.5-pro-default`.
     """
-    spellings = {model + DEFAULT: model for model in models if model + DEFAULT not in models}
+    labels = spellings(models)
     return [
-        structs.replace(run, model_version_slug=spellings[model_of(run)])
-        if model_of(run) in spellings
+        structs.replace(run, model_version_slug=Candidate.parse(labels[model_of(run)]).model)
+        if model_of(run) in labels
         else run
         for run in runs
     ]
 
 
 def model_of(run: Run) -> str:
-    """The model of a run in its normalized form, which is displayed, compared and used as a folder.
+    """The label of what a run is on, which is displayed, compared and used as a folder.
 
-    A run without a model's name is called by that of its model configuration, or of its agent.
+    It is the model in its normalized form, `MODEL@EFFORT`, or the slug of the agent.
     """
-    return normalize_model(run.model_version_slug or run.model_version_config_slug or run.agent_slug)
+    return Candidate.of_run(run).label

@@ -12,7 +12,7 @@ from fanbench._util.text import duration, error_line, many
 from fanbench.config import Config
 from fanbench.operations.api import Api
 from fanbench.operations.events import Event
-from fanbench.operations.lookup import as_scheduled, runs_of, task_if_any
+from fanbench.operations.lookup import as_scheduled, model_of, runs_of, task_if_any
 from fanbench.wire.messages import Run, Task
 from fanbench.wire.retry import CONFIRMED_WITHIN, LATE_EFFECT, retry_patiently
 
@@ -71,7 +71,7 @@ async def runs_after(
     while True:
         began = anyio.current_time()
         listed = as_scheduled(await retry_patiently(partial(runs_of, client, slug)), models)
-        new = [run for run in listed if run.id not in before and run.model_version_slug in models]
-        if began >= end or {run.model_version_slug for run in new} == set(models):
+        new = [run for run in listed if run.id not in before and model_of(run) in models]
+        if began >= end or {model_of(run) for run in new} == set(models):
             return new
         await anyio.sleep(min(_CHECK_EVERY, max(0.0, end - anyio.current_time())))

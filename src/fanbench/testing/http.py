@@ -33,6 +33,8 @@ from fanbench.wire.messages import (
     CreateTaskRequest,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
+    ListConfigsRequest,
+    ListConfigsResponse,
     ListModelsResponse,
     ListRunsRequest,
     ListRunsResponse,
@@ -120,7 +122,11 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             batch = decode(body, BatchScheduleRequest)
             results = [
                 await kaggle.schedule_runs(
-                    join_task(slug), batch.model_version_slugs, version=slug.version_number
+                    join_task(slug),
+                    batch.model_version_slugs,
+                    version=slug.version_number,
+                    effort=batch.reasoning_effort,
+                    agents=batch.agent_slugs,
                 )
                 for slug in batch.task_slugs
             ]
@@ -155,6 +161,9 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             return _zip_answer(_zip(tuple(files.items())), damage)
         case "ListBenchmarkModels":
             return ListModelsResponse(benchmark_models=await kaggle.list_models())
+        case "ListBenchmarkModelVersionConfigs":
+            ids = decode(body, ListConfigsRequest).benchmark_model_version_ids
+            return ListConfigsResponse(configs=await kaggle.list_configs(ids))
         case "GetBenchmarkLeaderboard":
             board = decode(body, GetLeaderboardRequest)
             version = board.version_number or None

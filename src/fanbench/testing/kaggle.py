@@ -27,15 +27,18 @@ from fanbench.faults.injector import FaultInjector, Hit
 from fanbench.testing.scenario import RunScript, Scenario
 from fanbench.testing.state import EPOCH, SimulatedRun, SimulatedTask, wall_time
 from fanbench.wire import protocol
+from fanbench.wire.candidates import Candidate, config_slug, normalize_label, same_label, with_efforts
 from fanbench.wire.downloads import BadZip, Downloaded
 from fanbench.wire.messages import (
     BenchmarkModel,
     CancelRunsResponse,
+    CandidateType,
     CreationState,
     IntrospectTokenResponse,
     Leaderboard,
     LogEntry,
     Modality,
+    ModelConfig,
     ModelProxyQuotas,
     ModelProxyToken,
     ModelVersion,
@@ -73,7 +76,9 @@ class SimulatedKaggle:
     Attributes:
         tasks: The tasks by slug.
         runs: The runs by id.
-        models: The models that `list_models` returns. Without any, all models may be scheduled.
+        models: The models that `list_models` returns. Without any, all models may be scheduled, at any effort.
+        configs: The models at efforts that `list_configs` returns.
+        agents: The slugs of the agents that may be scheduled, and of the models behind them.
         leaderboards: The leaderboards by (owner, benchmark).
         balances, run_quota, proxy_token: What the calls for quotas and tokens return; None for what follows from
             the runs and the clock.
@@ -97,6 +102,8 @@ class SimulatedKaggle:
         self.username = username
         self.config = Config("http://simulated", Anonymous())
         self.models: list[BenchmarkModel] = []
+        self.configs: list[ModelConfig] = []
+        self.agents: dict[str, str] = {}
         for each in models:
             if isinstance(each, str):
                 self.add_model(each)
@@ -212,17 +219,31 @@ class SimulatedKaggle:
         proxy_slug: str = "",
         inputs: Sequence[Modality] = (Modality.TEXT,),
         allow_proxy: bool = True,
+        efforts: Sequence[str] = (),
     ) -> BenchmarkModel:
         """Add a model. Its name and its slug at the Model Proxy follow from `slug` if they are not given."""
+        number = len(self.models) + 1
         version = ModelVersion(
+            id=number,
             slug=slug,
             model_proxy_slug=proxy_slug or slug,
             allow_model_proxy=allow_proxy,
             input_modalities=list(inputs),
             output_modalities=[Modality.TEXT],
+            supports_reasoning_effort=bool(efforts),
         )
         name = name or slug.rpartition("/")[2].title()
-        self.models.append(BenchmarkModel(slug=slug, display_name=name, version=version))
+        self.models.append(BenchmarkModel(id=number, slug=slug, display_name=name, version=version))
+        self.configs += [
+            ModelConfig(
+                id=len(self.configs) + index,
+                benchmark_model_version_id=number,
+                display_name=f"{name} {effort.title()} Reasoning Effort",
+                slug=config_slug(normalize_model(slug), effort),
+                reasoning_effort=effort,
+            )
+            for index, effort in enumerate(efforts, 1)
+        ]
         return self.models[-1]
 
     def finish(self, task: str = "", model: str = "") -> None:
@@ -325,12 +346,19 @@ class SimulatedKaggle:
     # --- Runs ---
 
     async def schedule_runs(
-        self, task: str, models: Sequence[str], *, version: int = 0, judge: str = ""
+        self,
+        task: str,
+        models: Sequence[str] = (),
+        *,
+        version: int = 0,
+        judge: str = "",
+        effort: str = "",
+        agents: Sequence[str] = (),
     ) -> list[ScheduleResult]:
         assert not judge, "Kaggle has no way to choose the judge of a run"
-        wanted = tuple(map(normalize_model, models))
-        assert len(set(wanted)) == len(wanted), f"a model twice in one call: {models}"
-        schedule = partial(self._schedule, task, wanted, version)
+        wanted = tuple(Candidate(normalize_model(model), effort).label for model in models) + tuple(agents)
+        assert len(set(wanted)) == len(wanted), f"a model twice in one call: {wanted}"
+        schedule = partial(self._schedule, task, wanted, version, effort, agents)
         async with self._call("schedule_runs", (task, wanted), late=schedule):
             return schedule()
 
@@ -356,14 +384,27 @@ class SimulatedKaggle:
                     run
                     for run in chosen
                     if run.ours
-                    and not (agent or effort)
-                    and normalize_model(model) in ("", normalize_model(run.model))
+                    and agent in ("", run.candidate.agent)
+                    and effort in ("", run.candidate.effort)
+                    and normalize_model(model) in ("", run.candidate.model)
                 ],
                 include_active,
             )
 
-    def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]:
-        return _pages(protocol.LIST_RUNS, partial(self.page_of_runs, task, models, version=version))
+    async def list_runs(
+        self, task: str, *, models: Sequence[str] = (), version: int = 0
+    ) -> AsyncGenerator[Run, None]:
+        page = partial(self.page_of_runs, task, [Candidate.parse(model).model for model in models])
+        efforts = {config.slug: config.reasoning_effort for config in self.configs}
+        known = set(map(same_label, models))
+        async for run in _pages(protocol.LIST_RUNS, partial(page, version=version)):
+            (found,) = with_efforts([run], efforts)
+            if (
+                not known
+                or self.scenario.ignores_model_filter
+                or same_label(Candidate.of_run(found).label) in known
+            ):
+                yield found
 
     async def page_of_runs(
         self, task: str, models: Sequence[str], start: int, size: int | None = None, *, version: int = 0
@@ -385,11 +426,11 @@ class SimulatedKaggle:
                 for run in runs
                 if not run.cancelled
                 and run.scheduled + scenario.list_lag + run.script.list_lag <= now
-                and (not wanted or normalize_model(run.model) in wanted)
+                and (not wanted or normalize_model(run.slug_of_model) in wanted)
             ]
             runs, following = self._page(listed, start, size)
             return [
-                run.message(now, scenario.spell_model(run.model), with_result=scenario.shows_results)
+                run.message(now, scenario.spell_model(run.slug_of_model), with_result=scenario.shows_results)
                 for run in runs
             ], following
 
@@ -477,6 +518,13 @@ class SimulatedKaggle:
     async def list_models(self) -> list[BenchmarkModel]:
         async with self._call("list_models", None):
             return list(self.models)
+
+    async def list_configs(self, version_ids: Sequence[int] = ()) -> list[ModelConfig]:
+        async with self._call("list_configs", tuple(version_ids)):
+            if not self.scenario.has_configs:
+                raise error_for_status("list_configs", 404, "No such call.")
+            wanted = set(version_ids)
+            return [each for each in self.configs if not wanted or each.benchmark_model_version_id in wanted]
 
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
         async with self._call("leaderboard", (owner, benchmark, version)):
@@ -621,20 +669,22 @@ class SimulatedKaggle:
             raise error_for_status(call, 404, "No such run.")
         return self.runs[run_id]
 
-    def _schedule(self, slug: str, models: Sequence[str], number: int) -> list[ScheduleResult]:
+    def _schedule(
+        self, slug: str, models: Sequence[str], number: int, effort: str, agents: Sequence[str]
+    ) -> list[ScheduleResult]:
+        """Schedule a run of a task on each of `models`, which are labels of candidates: all agents, or none."""
         task = self._task(slug, "schedule_runs")
         version = (
             task.newest.number if self.scenario.schedules_newest_version else number or task.newest.number
         )
         if task.versions[version - 1].state(self.now()) != CreationState.COMPLETED:
             raise error_for_status("schedule_runs", 400, "The task is not ready.")
-        known = {normalize_model(each.version.slug if each.version else each.slug) for each in self.models}
-        unknown = set(map(normalize_model, self.scenario.unknown_models))
-        for model in models:
-            if model in unknown or (known and model not in known):
-                raise error_for_status("schedule_runs", 404, f"No such model: {model}")
+        self._refuse_unknown(task, models, effort, agents)
         scenario, results = self.scenario, list[ScheduleResult]()
+        config_ids = {config.slug: config.id for config in self.configs}
         for model in models:
+            candidate = Candidate.parse(model, agents)
+            config = config_ids.get(config_slug(candidate.model, effort), 0) if effort else 0
             last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
             if scenario.one_run_per_model and last and not last.state(self.now()).terminal:
                 results.append(ScheduleResult(run_skipped_reason="A run of this model is in flight already."))
@@ -642,9 +692,41 @@ class SimulatedKaggle:
                 results.append(ScheduleResult(run_skipped_reason="The model is not available."))
             else:
                 run = self._start(task, model, script, version, self.now(), ours=True)
-                run_id = run.id if self.scenario.answers_run_ids else 0
-                results.append(ScheduleResult(run_scheduled=True, run_id=run_id))
+                results.append(
+                    ScheduleResult(
+                        run_scheduled=True,
+                        run_id=run.id if self.scenario.answers_run_ids else 0,
+                        benchmark_model_version_config_id=config,
+                    )
+                )
         return results
+
+    def _refuse_unknown(
+        self, task: SimulatedTask, models: Sequence[str], effort: str, agents: Sequence[str]
+    ) -> None:
+        """Refuse the whole call if it has a candidate that does not exist, or that the task is not run on."""
+        if agents and effort:
+            raise error_for_status("schedule_runs", 400, "An agent has its own reasoning effort.")
+        kind = task.candidate_type
+        if kind != CandidateType.UNSPECIFIED and bool(agents) != (kind == CandidateType.AGENTS):
+            raise error_for_status("schedule_runs", 400, f"The task is run on {kind.label} only.")
+        known = {
+            normalize_model(each.version.slug if each.version else each.slug): each for each in self.models
+        }
+        unknown = set(map(normalize_label, self.scenario.unknown_models))
+        configs = {(each.benchmark_model_version_id, each.reasoning_effort) for each in self.configs}
+        for model in models:
+            candidate = Candidate.parse(model, agents)
+            if candidate.agent:
+                if model not in self.agents:
+                    raise error_for_status("schedule_runs", 404, f"No such agent: {model}")
+                continue
+            if {model, candidate.model} & unknown or (known and candidate.model not in known):
+                raise error_for_status("schedule_runs", 404, f"No such model: {candidate.model}")
+            found = known.get(candidate.model)
+            if effort and found and found.version and (found.version.id, effort) not in configs:
+                text = f"{candidate.model} has no configuration with the reasoning effort {effort}."
+                raise error_for_status("schedule_runs", 400, text)
 
     def _cancel(self, runs: Sequence[SimulatedRun], include_active: bool) -> CancelRunsResponse:
         before: Counter[RunState] = Counter()
@@ -669,7 +751,15 @@ class SimulatedKaggle:
         slug = task.version_slug(version)
         source = next((each.text for each in task.versions if each.number == version), "")
         run = SimulatedRun(
-            len(self.runs) + self.first_run_id, task.slug, slug, model, at, script, ours, source
+            len(self.runs) + self.first_run_id,
+            task.slug,
+            slug,
+            model,
+            at,
+            script,
+            ours,
+            source,
+            self.agents.get(model, ""),
         )
         self.runs[run.id] = run
         task.add(run)

@@ -8,8 +8,8 @@ from typing import Literal
 
 from fanbench.errors import FanbenchError
 from fanbench.faults.fault import Fault
-from fanbench.wire.messages import CreationState, RunState
-from fanbench.wire.slugs import normalize_model
+from fanbench.wire.candidates import normalize_label
+from fanbench.wire.messages import CandidateType, CreationState, RunState
 
 __all__ = ["RunScript", "Runs", "Scenario", "ScriptOf"]
 
@@ -71,8 +71,8 @@ class RunScript:
         return cls(end=RunState.ERRORED, error=message)
 
 
-#: Chooses the script of a run by its task, its model, and how many runs of the two there have been (from 1).
-#: None stands for a model that is skipped.
+#: Chooses the script of a run by its task, its model (also `MODEL@EFFORT`, or an agent), and how many runs of the two
+#: there have been (from 1). None stands for a model that is skipped.
 ScriptOf = Callable[[str, str, int], RunScript | None]
 #: One script for all runs, one for each model (others follow the default script), or a function.
 Runs = RunScript | Mapping[str, RunScript | None] | ScriptOf
@@ -104,6 +104,8 @@ class Scenario:
     one_run_per_model: bool = True
     #: The same for a run of any version.
     one_run_of_any_version: bool = False
+    #: What the versions of tasks say that they are run on; they are not run on anything else.
+    candidate_type: CandidateType = CandidateType.UNSPECIFIED
     #: Models of which one makes a whole schedule call fail with 404.
     unknown_models: frozenset[str] = frozenset()
 
@@ -130,6 +132,8 @@ class Scenario:
     can_cancel: bool = True
     #: The server knows the call that reports what was spent.
     has_quotas: bool = True
+    #: The server knows the call that lists the efforts of models.
+    has_configs: bool = True
     #: The server knows the call that deletes a task. Kaggle does not, fanbench's local server does.
     can_delete: bool = False
 
@@ -145,6 +149,6 @@ class Scenario:
         if isinstance(self.runs, RunScript):
             return self.runs
         if isinstance(self.runs, Mapping):
-            by_model = {normalize_model(name): script for name, script in self.runs.items()}
-            return by_model.get(normalize_model(model), RunScript())
+            by_model = {normalize_label(name): script for name, script in self.runs.items()}
+            return by_model.get(normalize_label(model), RunScript())
         return self.runs(task, model, number)

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from fanbench.errors import FanbenchError
 from fanbench.faults.fault import connection_lost
 from fanbench.testing.scenario import RunScript, Scenario
+from fanbench.wire.candidates import Candidate, config_slug, normalize_label
 from fanbench.wire.messages import (
+    CandidateType,
     CreationState,
     LogEntry,
     Run,
@@ -20,7 +22,7 @@ from fanbench.wire.messages import (
     TaskOptions,
     TaskSlug,
 )
-from fanbench.wire.slugs import normalize_model, split_task
+from fanbench.wire.slugs import split_task
 
 __all__ = ["EPOCH", "SimulatedRun", "SimulatedTask", "SimulatedVersion"]
 
@@ -56,6 +58,7 @@ class SimulatedTask:
     owner: str
     versions: list[SimulatedVersion] = field(default_factory=list)
     runs: list[SimulatedRun] = field(default_factory=list)
+    candidate_type: CandidateType = CandidateType.UNSPECIFIED
     is_public: bool = False
     is_notebook_public: bool = False
     _last_runs: dict[tuple[int, str], SimulatedRun] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class SimulatedTask:
         seconds = creation if isinstance(creation, float | int) else creation(self.slug)
         version = SimulatedVersion(number, text, datasets, at, at + seconds, end, scenario.creating)
         self.versions.append(version)
+        self.candidate_type = scenario.candidate_type
 
     def visible(self, now: float, push_lag: float, number: int = 0) -> Task | None:
         """The newest version that the server shows at `now`, or version `number`; None if it shows none (yet)."""
@@ -94,6 +98,7 @@ class SimulatedTask:
             create_time=wall_time(version.pushed_at),
             creation_error_message="It broke." if has_failed else "",
             is_public=self.is_public,
+            candidate_type=self.candidate_type,
             is_backing_notebook_published=self.is_notebook_public,
             options=TaskOptions(dataset_data_sources=list(version.datasets)) if version.datasets else None,
         )
@@ -105,7 +110,7 @@ class SimulatedTask:
 
     def add(self, run: SimulatedRun) -> None:
         self.runs.append(run)
-        model = normalize_model(run.model)
+        model = normalize_label(run.model)
         for version in (run.version, 0):
             last = self._last_runs.get((version, model))
             if last is None or last.ends <= run.ends:
@@ -113,14 +118,15 @@ class SimulatedTask:
 
     def last_run(self, model: str, version: int = 0) -> SimulatedRun | None:
         """The run on the model that ends last, of one version or (0) of all."""
-        return self._last_runs.get((version, normalize_model(model)))
+        return self._last_runs.get((version, normalize_label(model)))
 
 
 @dataclass(slots=True, eq=False)
 class SimulatedRun:
     """A run that follows its script. Times are seconds of the simulation.
 
-    `ours` is False for a run that was not scheduled through the API.
+    `model` may also be `MODEL@EFFORT`, or an agent if `model_of_agent` has its model. `ours` is False for a run that
+    was not scheduled through the API.
     """
 
     id: int
@@ -131,6 +137,7 @@ class SimulatedRun:
     script: RunScript
     ours: bool
     source: str = ""
+    model_of_agent: str = ""
     downloads: int = 0
     cancelled: bool = False
     #: How many calls tried to cancel it while it was running.
@@ -140,6 +147,16 @@ class SimulatedRun:
     @property
     def version(self) -> int:
         return self.slug.version_number
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.parse(self.model, {self.model} if self.model_of_agent else ())
+
+    @property
+    def slug_of_model(self) -> str:
+        """The slug of the model, as it was asked for."""
+        effort = self.candidate.effort
+        return self.model_of_agent or (self.model.removesuffix(f"@{effort}") if effort else self.model)
 
     @property
     def begins(self) -> float:
@@ -183,12 +200,17 @@ class SimulatedRun:
 
     def message(self, now: float, spelled_model: str, *, with_result: bool = False) -> Run:
         """The run as lists show it."""
+        candidate = self.candidate
         state = self.state(now, self.script.end_lag)
         # Lists of many ended runs are cheap: their messages are made once.
         if self._last_message is None or self._last_message.state != state:
             self._last_message = Run(
                 task_slug=self.slug,
                 model_version_slug=spelled_model,
+                model_version_config_slug=config_slug(candidate.model, candidate.effort)
+                if candidate.effort
+                else "",
+                agent_slug=candidate.agent,
                 id=self.id,
                 state=state,
                 start_time=wall_time(self.begins) if state != RunState.QUEUED else None,
@@ -267,7 +289,7 @@ class SimulatedRun:
         return {
             "pyRunId": f"run-{self.id}",
             "taskVersion": {"name": self.task, "versionNumber": self.version},
-            "modelVersion": {"slug": self.model},
+            "modelVersion": {"slug": self.slug_of_model},
             "state": self.script.end.value,
             "startTime": wall_time(self.begins).isoformat(),
             "endTime": wall_time(self.ends).isoformat(),

@@ -463,6 +463,8 @@ class Run(Message, frozen=True):
     agent_slug: str = ""
     model_version_config_slug: str = ""
     result: RunResult | None = None
+    effort: str = ""
+    """An addition of the client: the effort of the configuration, which the API does not say here."""
 
 
 class BenchmarkSlug(Message, frozen=True):

@@ -79,6 +79,8 @@ class BaseSpec(
     """Whether a model without `modalities` gets requests with any."""
     recorded: ClassVar[bool] = False
     """Whether `serve --record` and `--replay` are for this kind: its answers cost time or money, or may differ."""
+    takes_efforts: ClassVar[bool] = False
+    """Whether models of this kind may have reasoning efforts."""
     tried: ClassVar[bool] = False
     """Whether `fanbench models add` sends the model a request, to see that it loads."""
 
@@ -94,6 +96,8 @@ class BaseSpec(
     modalities: list[Modality] = []
     """What the model takes. If not given: text; an endpoint is asked anything, and can refuse it itself."""
     license: str = ""
+    efforts: list[str] = []
+    """The reasoning efforts that runs on the model may have, such as low and high; `reasoning_effort` of requests."""
     max_tokens: int = 0
     """The most tokens of an answer if the request has no limit; 0 for the model's own limit."""
     stop: list[str] = []

@@ -14,6 +14,7 @@ url = "http://127.0.0.1:11434/v1"
 model = "gpt-oss:20b"
 key_env = "OLLAMA_API_KEY"
 input_price = 0.1                               # US dollars per million tokens
+efforts = ["low", "medium", "high"]             # for `run --effort`; sent as `reasoning_effort`
 
 [[model]]
 slug = "test/echo"
@@ -41,6 +42,7 @@ from fanbench.local.models.embedded import Embedded
 from fanbench.local.models.mistakes import find_mistake
 from fanbench.local.models.scripted import Scripted
 from fanbench.local.models.upstream import Upstream
+from fanbench.wire.candidates import is_effort
 from fanbench.wire.slugs import normalize_model
 
 MAX_SLUG = 120
@@ -183,6 +185,11 @@ def _problems(catalog: Catalog) -> Iterator[str]:
             model.check()
         except ValueError as error:
             yield f"{model.slug}: {error}"
+        if model.efforts and not model.takes_efforts:
+            yield f"{model.slug}: a model of this kind has no efforts"
+        for effort in model.efforts:
+            if not is_effort(effort):
+                yield f"{model.slug}: {effort!r} is not a reasoning effort"
     owners: dict[str, str] = {}
     for model in catalog.model:
         for alias in model.alias:

@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import msgspec
@@ -40,11 +40,14 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first rule whose `match` is found in the last message of the user, or in the result of a tool after it.
 
-    A rule with `tool_calls` is skipped if the request does not offer these tools.
+    A rule with an `effort` is skipped if the request has another one, and a rule with `tool_calls` if the request does
+    not offer these tools.
     """
 
     match: str = ""
     """A regular expression, which may find something on any of the lines."""
+    effort: str = ""
+    """The reasoning effort of the requests that the rule is for; empty for all requests."""
     reply: Reply = ""
     tool_calls: list[ToolCall] = []
     usage: Usage | None = None
@@ -56,6 +59,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 class Scripted(BaseSpec, frozen=True, kw_only=True, tag="scripted"):
     """Gives replies from a table, for tests."""
+
+    takes_efforts: ClassVar[bool] = True
 
     rules: list[Rule] = msgspec.field(default_factory=list)
     reply: Reply = "ok"
@@ -129,7 +134,9 @@ class ScriptedEngine(ModelEngine):
         text = _text_of(asked[-1]) if asked else ""
         offered = {tool.get("function", {}).get("name") for tool in request.get("tools") or ()}
         for number, rule in enumerate(self._spec.rules):
-            if {call.name for call in rule.tool_calls} <= offered and re.search(rule.match, text, re.DOTALL):
+            fits = rule.effort in ("", request.get("reasoning_effort"))
+            fits = fits and {call.name for call in rule.tool_calls} <= offered
+            if fits and re.search(rule.match, text, re.DOTALL):
                 return number, rule
         return -1, Rule(reply=self._spec.reply)
 

@@ -62,6 +62,7 @@ class Upstream(BaseSpec, frozen=True, kw_only=True, tag="upstream"):
     """Seconds without any data."""
 
     recorded: ClassVar[bool] = True
+    takes_efforts: ClassVar[bool] = True
     free: ClassVar[bool] = False
     open_ended: ClassVar[bool] = True
 

@@ -7,15 +7,19 @@ from datetime import timedelta
 
 from fanbench.local.store import now
 from fanbench.local.wire import OWNER, Services, WireError, page_of
+from fanbench.wire.candidates import Candidate, config_slug
 from fanbench.wire.messages import (
     BenchmarkModel,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
     IntrospectTokenResponse,
     Leaderboard,
+    ListConfigsRequest,
+    ListConfigsResponse,
     ListModelsRequest,
     ListModelsResponse,
     Modality,
+    ModelConfig,
     ModelProxyQuotas,
     ModelProxyToken,
     ModelVersion,
@@ -52,10 +56,36 @@ async def list_models(services: Services, request: ListModelsRequest) -> ListMod
                 if word != "file"  # the protocol has no name for it
             ],
             output_modalities=[Modality.TEXT],
+            supports_reasoning_effort=bool(model.efforts),
             aliases=model.alias,
         )
         listed.append(BenchmarkModel(id=ids[slug], display_name=name, slug=slug, version=version))
     return ListModelsResponse(benchmark_models=listed, next_page_token=token)
+
+
+async def list_configs(services: Services, request: ListConfigsRequest) -> ListConfigsResponse:
+    """The models at their efforts. Their numbers are kept under their labels, as those of models under their slugs."""
+    candidates = [
+        (spec, Candidate(normalize_model(spec.slug), effort))
+        for spec in services.pool.catalog.model
+        for effort in spec.efforts
+    ]
+    names = [name for _, each in candidates for name in (each.model, each.label)]
+    ids = await services.store.model_ids(names)
+    wanted = set(request.benchmark_model_version_ids)
+    configs = [
+        ModelConfig(
+            id=ids[each.label],
+            benchmark_model_version_id=ids[each.model],
+            display_name=f"{spec.name or each.model} {each.effort.title()} Reasoning Effort",
+            slug=config_slug(each.model, each.effort),
+            reasoning_effort=each.effort,
+        )
+        for spec, each in candidates
+        if not wanted or ids[each.model] in wanted
+    ]
+    page, token = page_of(configs, request.page_size, request.page_token, 0)
+    return ListConfigsResponse(configs=page, next_page_token=token)
 
 
 async def leaderboard(_services: Services, request: GetLeaderboardRequest) -> Leaderboard:

@@ -137,12 +137,20 @@ def _find_model(proxy: ModelProxy, token: TokenRow, name: str) -> ModelSpec:
     return spec
 
 
+def _prepare(token: TokenRow, spec: ModelSpec, request: dict[str, Any]) -> dict[str, Any]:
+    """The request for the engine, at the effort of the run unless it has its own. A judge has none of a run's."""
+    prepared = spec.prepare(request)
+    if token.effort and token.model == spec.slug:
+        prepared.setdefault("reasoning_effort", token.effort)
+    return prepared
+
+
 async def _complete(
     proxy: ModelProxy, token: TokenRow, spec: ModelSpec, request: dict[str, Any]
 ) -> dict[str, Any]:
     start = time.monotonic()
     with _missing_recordings_noted(proxy, token):
-        answer = await proxy.pool.engine(spec).complete(spec.prepare(request))
+        answer = await proxy.pool.engine(spec).complete(_prepare(token, spec, request))
     usage = await _count(proxy, token, spec, answer.get("usage"), time.monotonic() - start)
     return answer | {"model": spec.slug, "usage": usage}
 
@@ -152,7 +160,7 @@ async def _chunks(
 ) -> AsyncGenerator[dict[str, Any], None]:
     start = time.monotonic()
     with _missing_recordings_noted(proxy, token):
-        async for chunk in proxy.pool.engine(spec).stream(spec.prepare(request)):
+        async for chunk in proxy.pool.engine(spec).stream(_prepare(token, spec, request)):
             chunk["model"] = spec.slug
             if chunk.get("usage"):
                 chunk["usage"] = await _count(proxy, token, spec, chunk["usage"], time.monotonic() - start)

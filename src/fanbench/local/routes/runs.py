@@ -8,15 +8,18 @@ from starlette.responses import Response, StreamingResponse
 
 from fanbench.errors import LocalServerError
 from fanbench.local.logs import stored_as_list
+from fanbench.local.models.catalog import ModelSpec
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.scheduler import Work
 from fanbench.local.store import LARGEST, LIVE_RUNS, RunRow
 from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
+from fanbench.wire.candidates import Candidate, config_slug
 from fanbench.wire.messages import (
     BatchScheduleRequest,
     BatchScheduleResponse,
     CancelRunsRequest,
     CancelRunsResponse,
+    CandidateType,
     CreationState,
     ListRunsRequest,
     ListRunsResponse,
@@ -36,33 +39,56 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
     for version in versions:
         if version.state is not CreationState.COMPLETED:
             raise WireError(400, f"Task {version.slug} cannot be run: its creation is {version.state.label}")
+    if request.agent_slugs:
+        raise _no_agents(request)
     catalog = services.pool.catalog
-    models = []
+    effort, candidates = request.reasoning_effort, list[Candidate]()
     for name in request.model_version_slugs:
         spec = catalog.find(name) or catalog.find(normalize_model(name))
         if spec is None:
             raise _model_not_found(services, name)
-        models.append(normalize_model(spec.slug))
+        if effort and effort not in spec.efforts:
+            raise _effort_not_found(spec, effort)
+        candidates.append(Candidate(normalize_model(spec.slug), effort))
     judge = catalog.find(request.judge_version_slug) if request.judge_version_slug else None
     if judge is None and request.judge_version_slug:
         raise _model_not_found(services, f"{request.judge_version_slug} (the judge)")
-    ids = await services.store.model_ids(models)
+    ids = await services.store.model_ids([name for each in candidates for name in (each.model, each.label)])
     results = []
-    for version, model in itertools.product(versions, models):
-        row = await services.store.add_run(version.id, model, judge.slug if judge else "")
+    for version, each in itertools.product(versions, candidates):
+        row = await services.store.add_run(version.id, each.model, judge.slug if judge else "", effort)
         if row is not None:
             services.scheduler.submit(Work("run", row.id))
         skipped = "" if row is not None else "A run of this task version and model is in progress"
         results.append(
             ScheduleResult(
-                benchmark_model_version_id=ids[model],
+                benchmark_model_version_id=ids[each.model],
+                benchmark_model_version_config_id=ids[each.label] if effort else 0,
                 run_scheduled=row is not None,
                 run_skipped_reason=skipped,
-                benchmark_task_version_id=version.id,
                 run_id=row.id if row is not None else 0,
+                benchmark_task_version_id=version.id,
+                candidate_type=CandidateType.MODEL_VERSIONS,
             )
         )
     return BatchScheduleResponse(results=results)
+
+
+def _no_agents(request: BatchScheduleRequest) -> WireError:
+    if request.reasoning_effort:
+        return WireError(
+            400, "An agent has a reasoning effort of its own: reasoningEffort is for models only"
+        )
+    return WireError(
+        404, f"Agent not found: {request.agent_slugs[0]}. This server has no agents, only models"
+    )
+
+
+def _effort_not_found(spec: ModelSpec, effort: str) -> WireError:
+    known = f"only {', '.join(spec.efforts)}" if spec.efforts else "and takes none"
+    return WireError(
+        400, f"Model {normalize_model(spec.slug)} does not have the reasoning effort {effort!r}, {known}"
+    )
 
 
 async def cancel_runs(services: Services, request: CancelRunsRequest) -> CancelRunsResponse:
@@ -71,15 +97,15 @@ async def cancel_runs(services: Services, request: CancelRunsRequest) -> CancelR
         raise WireError(400, "Give either taskSlugs or runIds")
     versions = await _versions_of(services, request.task_slugs) if request.task_slugs else None
     ids = {*request.run_ids.ids} if request.run_ids else None
-    # No run of this server has an effort, or is one of an agent.
     candidate = request.model_version
-    if request.agent_slug or (candidate is not None and candidate.reasoning_effort):
+    if request.agent_slug:  # no run of this server is one of an agent
         return CancelRunsResponse()
     spec = services.pool.catalog.find(candidate.model_version_slug) if candidate is not None else None
     before = await services.store.cancel_runs(
         versions=versions,
         ids=ids,
         model=normalize_model(spec.slug if spec else candidate.model_version_slug) if candidate else "",
+        effort=candidate.reasoning_effort if candidate else "",
         states=LIVE_RUNS if request.include_active else (RunState.QUEUED,),
     )
     await services.scheduler.cancel([Work("run", run_id) for run_id in before])
@@ -114,6 +140,7 @@ async def list_runs(services: Services, request: ListRunsRequest) -> ListRunsRes
         Run(
             task_slug=slug,
             model_version_slug=row.model,
+            model_version_config_slug=config_slug(row.model, row.effort) if row.effort else "",
             id=row.id,
             state=row.state,
             start_time=row.started,

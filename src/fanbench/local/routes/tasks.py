@@ -20,6 +20,7 @@ from fanbench.local.scheduler import Work
 from fanbench.local.store import LARGEST, VersionRow
 from fanbench.local.wire import OWNER, Services, WireError, page_of
 from fanbench.wire.messages import (
+    CandidateType,
     CreateTaskRequest,
     CreationState,
     ListTasksRequest,
@@ -67,6 +68,7 @@ def _message(services: Services, row: VersionRow) -> Task:
         is_backing_notebook_published=row.notebook_public,
         options=TaskOptions(dataset_data_sources=row.datasets) if row.datasets else None,
         source=TaskSource.CLI,
+        candidate_type=CandidateType.MODEL_VERSIONS,
     )
 
 
