@@ -1,17 +1,44 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from .rigs import LocalRig, Rig
+from fanbench._util import files
+
+from .ray_cluster import RayNodes
+from .rigs import LocalRig, RayRig, Rig
 
 
-@pytest.fixture(scope="session", params=["local"])
-async def rig(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, datasets: Path
-) -> AsyncIterator[Rig]:
-    """Each carrier, for all tests of the contract."""
-    async with LocalRig.open(tmp_path_factory.mktemp(request.param), datasets) as rig:
+@pytest.fixture(scope="session")
+async def ray_nodes() -> AsyncIterator[RayNodes]:
+    """A head without processors, and two nodes of one."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    # The path of pytest's folders would be too long for Ray's sockets.
+    with files.temporary_folder("fanbench-test-", Path("/tmp")) as folder:
+        async with RayNodes.open(folder) as nodes:
+            yield nodes
+
+
+@pytest.fixture(scope="session")
+async def local_rig(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> AsyncIterator[Rig]:
+    async with LocalRig.open(tmp_path_factory.mktemp("local"), datasets) as rig:
         yield rig
+
+
+@pytest.fixture(scope="session")
+async def ray_rig(
+    tmp_path_factory: pytest.TempPathFactory, datasets: Path, ray_nodes: RayNodes
+) -> AsyncIterator[Rig]:
+    async with RayRig.open(tmp_path_factory.mktemp("ray"), ray_nodes, datasets) as rig:
+        yield rig
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def rig(request: pytest.FixtureRequest) -> Rig:
+    """Each carrier, for all tests of the contract."""
+    rig: Rig = request.getfixturevalue(f"{request.param}_rig")
+    return rig

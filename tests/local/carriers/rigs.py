@@ -16,9 +16,12 @@ import anyio.to_thread
 from fanbench.local.carriers import Carrier
 from fanbench.local.carriers.job import NotebookJob
 from fanbench.local.carriers.local import LocalCarrier
+from fanbench.local.carriers.ray.carrier import RayCarrier
 from fanbench.local.environments import Environments
 from fanbench.local.executor.lifetime import children
 from fanbench.local.zips import write_output_zip
+
+from .ray_cluster import RayNodes
 
 
 class Rig(Protocol):
@@ -51,7 +54,7 @@ class LocalRig:
             yield LocalRig(carrier, folder)
 
     async def output(self, job: NotebookJob) -> Path:
-        target = self.root / "outputs" / f"{job.name.replace('/', '-')}.zip"
+        target = output_of(self.root, job.name)
         await anyio.to_thread.run_sync(
             lambda: write_output_zip(self.root / job.name, target, include_source=True)
         )
@@ -64,3 +67,28 @@ class LocalRig:
             if b"executor.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
         os.kill(forkserver, signal.SIGKILL)
+
+
+@dataclass
+class RayRig:
+    carrier: RayCarrier
+    nodes: RayNodes
+    root: Path
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(folder: Path, nodes: RayNodes, datasets: Path) -> AsyncIterator[RayRig]:
+        cluster = nodes.cluster(folder, datasets)
+        async with RayCarrier.open(cluster, lambda name: output_of(folder, name), print) as carrier:
+            yield RayRig(carrier, nodes, folder)
+
+    async def output(self, job: NotebookJob) -> Path:
+        return output_of(self.root, job.name)
+
+    async def kill_worker(self) -> None:
+        (worker,) = self.nodes.workers()
+        os.kill(worker, signal.SIGKILL)
+
+
+def output_of(root: Path, name: str) -> Path:
+    return root / "outputs" / f"{name.replace('/', '-')}.zip"

@@ -140,9 +140,10 @@ class RayCarrier:
             LocalServerError: Ray is not installed or does not start, or the cluster cannot be reached.
         """
         check_ray()
+        driver = await _connect(cluster)
         async with anyio.create_task_group() as tasks:
             carrier = RayCarrier(cluster, output_of, tasks)
-            driver = carrier._driver = await _connect(cluster, tasks)
+            carrier._use(driver)
             if cluster.address and not driver.authenticated:
                 say(
                     f"The cluster {cluster.name} asks for no token: whoever reaches its ports can run code on all of "
@@ -152,8 +153,12 @@ class RayCarrier:
                 yield carrier
             finally:
                 with anyio.CancelScope(shield=True):
-                    await carrier._driver.close()
+                    await (carrier._driver or driver).close()
                 tasks.cancel_scope.cancel()
+
+    def _use(self, driver: _Driver) -> None:
+        self._driver = driver
+        self._tasks.start_soon(driver.listen)
 
     def warm_up(
         self, on_failure: Callable[[LocalServerError], None], on_obstacle: Callable[[Protection, str], None]
@@ -176,7 +181,7 @@ class RayCarrier:
             pause = 1.0
             while self._driver is None or not self._driver.alive:
                 try:
-                    self._driver = await _connect(self._cluster, self._tasks)
+                    self._use(await _connect(self._cluster))
                 except LocalServerError as error:
                     _log.warning("no connection to Ray", error=str(error), hint=error.hint)
                     await anyio.sleep(pause)
@@ -386,7 +391,7 @@ class _Driver:
             await self._folder.aclose()
 
 
-async def _connect(cluster: Cluster, tasks: TaskGroup) -> _Driver:
+async def _connect(cluster: Cluster) -> _Driver:
     """A driver that is connected to the cluster, or to a Ray of its own.
 
     Raises:
@@ -403,7 +408,6 @@ async def _connect(cluster: Cluster, tasks: TaskGroup) -> _Driver:
                 notice = await driver.read()
             if isinstance(notice, Connected):
                 driver.authenticated = notice.authenticated
-                tasks.start_soon(driver.listen)
                 return driver
             reason = notice.reason if isinstance(notice, NoConnection) else ""
             error = _explain(cluster, reason, _log_since(cluster.log, begun))
