@@ -20,6 +20,7 @@ from fanbench.local.database import Hold
 from fanbench.local.database_url import check_database_url, without_password
 from fanbench.local.folder import DataFolder, open_data_folder
 from fanbench.local.kept_options import read_options, save_options
+from fanbench.local.launcher import stop_server
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import Store
 from fanbench.wire.messages import RunState
@@ -151,6 +152,29 @@ async def test_a_restart_of_the_database_loses_no_run(
         with pytest.raises(LocalServerError, match="in use by another server"):
             async with Hold.of(database):
                 pass
+
+
+async def test_a_server_stops_while_the_database_is_away(
+    tmp_path: Path, fake_sdk: None, own_postgres: Postgres
+) -> None:
+    """A server that is stopped then does not wait for the database, and the next one carries out what was left."""
+    data, database = tmp_path / "data", own_postgres.create_database()
+    with run_server(data, "--database", database, "--stop-timeout", "0.5") as server:
+        async with server.client() as client:
+            await push(client, "two-plus-two", TASK)
+            await client.schedule_runs("two-plus-two", ["slow"])
+            await _running(client, "slow")
+        own_postgres.stop()
+        with anyio.fail_after(20):
+            await stop_server(data)
+    said = (tmp_path / "data.out").read_text()
+    assert "The database does not answer. The next server starts what has not ended" in said
+    assert "Traceback" not in said
+    own_postgres.start()
+    with run_server(data, "--database", database) as server:
+        async with server.client() as client:
+            (slow,) = await ended(client, "two-plus-two", "slow")
+    assert slow.state is RunState.COMPLETED, slow.error_message
 
 
 # --- One server per database ---

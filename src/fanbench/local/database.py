@@ -304,7 +304,7 @@ def _reason(error: BaseException) -> str:
     said = next(
         (line for line in reversed(lines) if "FATAL:" in line or "ERROR:" in line), lines[0] if lines else ""
     )
-    return said.rpartition("FATAL:")[2].strip().rstrip(".")
+    return said.rpartition("FATAL:")[2].rpartition("ERROR:")[2].strip().rstrip(".")
 
 
 _HINTS = {

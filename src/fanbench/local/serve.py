@@ -367,6 +367,8 @@ async def _serve_http(
 
 
 async def _end_runs(services: Services, say: Callable[[str], None]) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
     scheduler, timeout = services.scheduler, services.settings.stop_timeout
     if scheduler.in_progress and timeout:
         runs = many(scheduler.in_progress, "run")
@@ -375,6 +377,10 @@ async def _end_runs(services: Services, say: Callable[[str], None]) -> None:
         )
     services.store.patience = timeout
     await scheduler.stop(timeout)
-    versions, runs_left = await services.store.unfinished()
+    try:
+        versions, runs_left = await services.store.unfinished()
+    except SQLAlchemyError:
+        say("The database does not answer. The next server starts what has not ended from the beginning.")
+        return
     if left := len(versions) + len(runs_left):
         say(f"The next server on this data folder starts {many(left, 'run')} from the beginning.")
