@@ -13,11 +13,13 @@ import anyio
 import anyio.abc
 import httpx
 import pytest
+from sqlalchemy import select
 
 from fanbench.local.executor.lifetime import children
 from fanbench.local.folder import DataFolder
-from fanbench.local.store import Store
+from fanbench.local.store import Store, UsageRow
 from fanbench.wire.messages import RunState
+from tests.postgres import PASSWORD, Postgres
 
 from .held_upstream import PATIENCE, HeldUpstream, held_upstream, until
 from .server_process import TASK, ServerProcess, log_text, push, run, run_server
@@ -279,7 +281,7 @@ async def test_runs_use_the_workers(tmp_path: Path, upstream: HeldUpstream) -> N
 
 async def test_workers_answer_as_the_server_does_and_count_once(workers: ServerProcess) -> None:
     """A big request to a model of the server is answered as a whole and in chunks, and counted once each."""
-    async with clients_of(workers) as clients, workers.client() as client:
+    async with clients_of(workers) as clients:
         text = "word " * 200_000
         whole = await clients.ask(text, "test/four")
         assert whole.json()["choices"][0]["message"]["content"] == "4"
@@ -289,21 +291,33 @@ async def test_workers_answer_as_the_server_does_and_count_once(workers: ServerP
         assert streamed.text.endswith("data: [DONE]\n\n")
         too_big = await clients.ask("x" * (65 << 20), "test/four")
         assert too_big.status_code == 413
-        assert (await client.proxy_quotas()).quota_balances[0].quota_used == 0
-    async with Store.open(DataFolder(workers.data).database) as store:
-        rows = await _usage(store)
-    assert rows == [200_000, 200_000]
+    assert await counted(DataFolder(workers.data).database, 2) == [200_000, 200_000]
 
 
-async def _usage(store: Store) -> list[int]:
-    from sqlalchemy import select
+async def test_usage_is_counted_in_postgresql(
+    tmp_path: Path, postgres: Postgres, upstream: HeldUpstream
+) -> None:
+    """Workers know the keys in PostgreSQL and count each request there, and the password is in no command line."""
+    database, options = postgres.create_database(), ["--proxy-workers", "2", "--database"]
+    with run_server(tmp_path / "data", *options, database, models=models(upstream), runs=False) as server:
+        pids = worker_pids(server)
+        assert len(pids) == 2
+        assert not any(PASSWORD.encode() in _command_line(pid) for pid in pids)
+        async with clients_of(server) as clients:
+            texts = [f"word {number}" for number in range(20)]
+            for text in texts:
+                clients.start(text, "test/four")
+            assert await clients.ended(*texts) == [200] * 20
+    assert await counted(database, 20) == [2] * 20
 
-    from fanbench.local.store import UsageRow
 
-    with anyio.fail_after(PATIENCE):
-        while True:
-            async with store._session() as session:
-                found = list(await session.scalars(select(UsageRow.input_tokens)))
-            if len(found) >= 2:
-                return found
-            await anyio.sleep(0.02)
+async def counted(database: Path | str, count: int) -> list[int]:
+    """The input tokens of all requests in the database, once there are so many."""
+    async with Store.open(database) as store:
+        with anyio.fail_after(PATIENCE):
+            while True:
+                async with store._session() as session:
+                    found = list(await session.scalars(select(UsageRow.input_tokens)))
+                if len(found) >= count:
+                    return found
+                await anyio.sleep(0.02)
