@@ -127,6 +127,8 @@ class Measured:
     pids: list[int]
     cpu_ms: list[float] = field(default_factory=list)
     """CPU milliseconds per request."""
+    own_ms: list[float] = field(default_factory=list)
+    """Those of the server itself."""
     rates: list[float] = field(default_factory=list)
     """Requests per second."""
     shares: list[float] = field(default_factory=list)
@@ -138,6 +140,7 @@ class Measured:
         seconds = time.perf_counter() - begin
         used = [cpu_seconds(pid) - earlier for pid, earlier in zip(self.pids, before, strict=True)]
         self.cpu_ms.append(1000 * sum(used) / (clients * requests))
+        self.own_ms.append(1000 * used[0] / (clients * requests))
         self.rates.append(clients * requests / seconds)
         if workers := used[1:]:
             self.shares.append(max(workers) / sum(workers))
@@ -148,6 +151,7 @@ class Measured:
         )
         return {
             "CPU ms a request": round(statistics.median(self.cpu_ms), 2),
+            "of the server itself": round(statistics.median(self.own_ms), 2),
             "requests a second": round(statistics.median(self.rates)),
             **shares,
         }
@@ -187,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             measured[number] = Measured(address, proxy, key, [address.pid, *_workers(address)])
         for each in measured.values():
             each.measure(given.clients, 2)
-            for figures in (each.cpu_ms, each.rates, each.shares):
+            for figures in (each.cpu_ms, each.own_ms, each.rates, each.shares):
                 figures.clear()
         for _ in range(given.rounds):
             for each in measured.values():

@@ -93,6 +93,8 @@ async def serve(
             say(f"Answers of models come from {settings.replay}. No model is asked.")
         proxy_port = proxy_listener.getsockname()[1] if proxy_listener is not None else None
         addresses = _addresses(settings, listener.getsockname()[1], proxy_port, say)
+        if not addresses.model_proxy.startswith(f"{addresses.local}/"):
+            say(f"Runs reach models at {addresses.model_proxy}.")
         address = Address(addresses.local, os.getpid(), str(folder.token_file), settings.stop_timeout)
 
         def warm_up_failed(error: LocalServerError) -> None:

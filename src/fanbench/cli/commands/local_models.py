@@ -73,7 +73,10 @@ Examples:
     click.FloatRange(1),
 )
 @value_option(
-    "--concurrency", "N", "Endpoint: the maximum number of requests at a time.  [default: 8]", AT_LEAST_1
+    "--concurrency",
+    "N",
+    "Endpoint: the most requests at a time, of all runs together.  [default: 8]",
+    AT_LEAST_1,
 )
 @value_option("--input-price", "USD", "Price per million input tokens.", click.FloatRange(0))
 @value_option("--output-price", "USD", "Price per million output tokens.", click.FloatRange(0))

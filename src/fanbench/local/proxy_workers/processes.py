@@ -96,12 +96,14 @@ class ProxyWorkers:
             if not started.is_set():
                 raise self._not_started(f"ended with code {code}")
             lived = anyio.current_time() - begin
-            pause = FIRST_PAUSE if lived > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+            if lived > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
             _log.error(
                 "a process of the Model Proxy died", code=code, lived=round(lived, 1), replaced_in=pause
             )
             with anyio.move_on_after(pause):
                 await self._stop.wait()
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _run_one(self, started: anyio.Event) -> int | None:
         """Start a worker and answer it until it ends. Return its exit code."""
