@@ -225,6 +225,29 @@ async def test_usage_is_written_soon_and_at_the_end(database: Path | str) -> Non
         await one.add_usage(usage())
     async with Store.open(database) as again:
         assert await again.spent_nanodollars(since) == 4
+        assert await again.spent_nanodollars(datetime.now(UTC)) == 0
+
+
+async def test_usage_has_the_time_of_the_request(store: Store) -> None:
+    """Usage counts from the moment at which it was noted, not from that of its writing."""
+    await store.add_usage(UsageRow(token_id=1, model="m", cost_nanodollars=1))
+    await anyio.sleep(0.002)
+    assert await store.spent_nanodollars(datetime.now(UTC)) == 0
+    assert await store.spent_nanodollars(datetime.now(UTC) - timedelta(hours=1)) == 1
+
+
+async def test_usage_that_cannot_be_written_stays_noted(tmp_path: Path) -> None:
+    """Usage that the database refuses at first is written once it no longer does."""
+    path = tmp_path / "state.sqlite"
+    async with Store.open(path) as store:
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute("ALTER TABLE usage RENAME TO away")
+            await store.add_usage(UsageRow(token_id=1, model="m", cost_nanodollars=1))
+            with pytest.raises(OperationalError, match="no such table"):
+                await store.spent_nanodollars(datetime(2026, 1, 1, tzinfo=UTC))
+            other.execute("ALTER TABLE away RENAME TO usage")
+        await store.add_usage(UsageRow(token_id=1, model="m", cost_nanodollars=1))
+        assert await store.spent_nanodollars(datetime(2026, 1, 1, tzinfo=UTC)) == 2
 
 
 # --- Schemas ---

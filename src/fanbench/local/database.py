@@ -278,7 +278,7 @@ def is_duplicate(error: SQLAlchemyError) -> bool:
 
 
 def is_unreachable(error: SQLAlchemyError) -> bool:
-    """Whether the database is away, such as while it is started again, and what was asked of it has not been done."""
+    """Whether the database is away, such as while it is started again. What was asked of it may have been done."""
     if isinstance(error, PoolTimeout):
         return True
     if not isinstance(error, OperationalError | InterfaceError) or _is_of_sqlite(error):

@@ -56,6 +56,7 @@ LARGEST = 2**63 - 1
 LIVE_RUNS = (RunState.QUEUED, RunState.RUNNING)
 
 _FIRST_PAUSE = 0.1
+_PAUSE_AFTER_FAILURE = 10.0
 
 
 def now() -> datetime:
@@ -485,8 +486,9 @@ class Store:
 
     async def add_usage(self, usage: UsageRow) -> None:
         """Note the usage of a model, which `keep_usage` writes a moment later."""
-        row = {name: getattr(usage, name) for name in _USAGE_COLUMNS}
-        self._usage.append({name: value for name, value in {"at": now(), **row}.items() if value is not None})
+        usage.at = usage.at or now()
+        columns = {name: getattr(usage, name) for name in _USAGE_COLUMNS}
+        self._usage.append({name: value for name, value in columns.items() if value is not None})
         self._usage_noted.set()
 
     async def keep_usage(self) -> None:
@@ -496,8 +498,11 @@ class Store:
             await anyio.sleep(USAGE_SECONDS)
             try:
                 await self._write_usage()
-            except SQLAlchemyError:  # it stays noted
-                _log.exception("cannot write the usage of models", rows=len(self._usage))
+            except SQLAlchemyError as error:  # it stays noted
+                _log.error(
+                    "cannot write the usage of models", rows=len(self._usage), error=str(error.__cause__)
+                )
+                await anyio.sleep(_PAUSE_AFTER_FAILURE)
 
     async def _write_usage(self) -> None:
         # Shielded: whoever interrupts a commit does not know whether the rows are there.
@@ -509,7 +514,7 @@ class Store:
                 try:
                     async with self._change() as session:
                         await session.execute(insert(UsageRow), rows)
-                except SQLAlchemyError:
+                except Exception:
                     self._usage = rows + self._usage
                     self._usage_noted.set()
                     raise
