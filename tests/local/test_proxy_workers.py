@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,8 +16,12 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from fanbench import LocalServerError
 from fanbench.local.executor.lifetime import children
 from fanbench.local.folder import DataFolder
+from fanbench.local.models.pool import ModelPool
+from fanbench.local.proxy_workers.link import Setup
+from fanbench.local.proxy_workers.processes import ProxyWorkers
 from fanbench.local.store import Store, UsageRow
 from fanbench.wire.messages import RunState
 from tests.postgres import PASSWORD, Postgres
@@ -292,6 +297,77 @@ async def test_workers_answer_as_the_server_does_and_count_once(workers: ServerP
         too_big = await clients.ask("x" * (65 << 20), "test/four")
         assert too_big.status_code == 413
     assert await counted(DataFolder(workers.data).database, 2) == [200_000, 200_000]
+
+
+async def test_workers_record_and_replay(tmp_path: Path, upstream: HeldUpstream) -> None:
+    """With workers, answers are recorded and replayed as by the server itself, and what was not recorded is refused."""
+    data, answers = tmp_path / "data", str(tmp_path / "answers")
+    options = ["--proxy-workers", "2"]
+    with run_server(data, *options, "--record", answers, models=models(upstream), runs=False) as server:
+        async with clients_of(server) as clients:
+            for number, text in enumerate(("first", "second"), 1):
+                clients.start(text, "vendor/few", stream=text == "second")
+                await upstream.until(1)
+                upstream.answer()
+                assert await clients.ended(text) == [200]
+                assert len(list(Path(answers).glob("*.json"))) == number
+    with run_server(data, *options, "--replay", answers, models=None, runs=False) as server:
+        async with clients_of(server) as clients:
+            again = (await clients.ask("first", "vendor/few")).json()
+            assert again["choices"][0]["message"]["content"] == "first"
+            assert '"content": "second"' in (await clients.ask("second", "vendor/few", stream=True)).text
+            for stream in (False, True):
+                unknown = await clients.ask("third", "vendor/few", stream=stream)
+                assert unknown.status_code == 404
+                assert "was not recorded" in unknown.json()["error"]["message"]
+    assert upstream.texts == ["first", "second"]
+
+
+async def test_workers_follow_the_list_of_models(workers: ServerProcess) -> None:
+    """A model that is added or changed while workers run is there for the next request of each of them."""
+    async with clients_of(workers) as clients:
+        assert (await clients.ask("hello", "test/new")).status_code == 404
+        for reply in ("one", "another"):
+            file = workers.data / "models.toml"
+            entry = f'[[model]]\nslug = "test/new"\nkind = "scripted"\nreply = "{reply}"\n'
+            file.write_text(file.read_text().partition('[[model]]\nslug = "test/new"')[0] + entry)
+            for _ in range(10):
+                answer = (await clients.ask("hello", "test/new")).json()
+                assert answer["choices"][0]["message"]["content"] == reply
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--proxy-workers", "2", "--faults", "flaky"], "--faults and --proxy-workers exclude each other"),
+        (["--proxy-port", "1"], "--proxy-port is for the processes of --proxy-workers"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    """What a server with processes of the Model Proxy cannot do is an error at its start."""
+    with pytest.raises(AssertionError, match=words), run_server(tmp_path / "data", *options, runs=False):
+        pass
+
+
+async def test_workers_that_do_not_start_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server whose workers end at once does not start, and names the file with the reason."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    folder = DataFolder(tmp_path)
+    setup = Setup(data=str(tmp_path), database="", aliases={}, judge="", recorded=False, names=[])
+    async with ModelPool.open(folder, 600.0, {}, "") as pool:
+        with socket.socket() as listener:
+            workers = ProxyWorkers(setup, folder, listener, pool, lambda _digest, _text: None)
+            with pytest.raises(ExceptionGroup) as error:
+                async with workers.running(2):
+                    pytest.fail("they have started")
+    failed = error.value.exceptions[0]
+    assert isinstance(failed, LocalServerError)
+    assert str(failed) == "A process of the Model Proxy ended with code 1."
+    assert "worker.log" in (failed.hint or "")
 
 
 async def test_usage_is_counted_in_postgresql(

@@ -170,7 +170,7 @@ def _listening(settings: ServerSettings) -> Iterator[tuple[socket.socket, socket
             return
         beside = settings.proxy_port
         if beside is None:
-            beside = port + 1 if port else 0
+            beside = port + 1 if 0 < port < 65535 else 0
         with listen_on(host, beside, any_port=any_port, in_use=_other_proxy_port) as proxy_listener:
             yield listener, proxy_listener
 

@@ -56,6 +56,11 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
             "--faults and --proxy-workers exclude each other.",
             hint="With --proxy-workers 0, the server answers requests to models itself, and they can fail, too.",
         )
+    if settings.proxy_port is not None and not settings.proxy_workers:
+        raise UsageError(
+            "--proxy-port is for the processes of --proxy-workers, and there are none.",
+            hint="Add for instance --proxy-workers 2.",
+        )
     if (host := settings.host) not in ("127.0.0.1", "::1", "localhost"):
         click.echo(
             f"warning: {host} can be reached from other machines; anyone with the token can run code as you",
