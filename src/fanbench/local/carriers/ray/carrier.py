@@ -201,27 +201,26 @@ class RayCarrier:
             hidden=[str(self._cluster.folder)],
         )
         node = ""
-        with _receiving(output) as part:
-            async with driver.submitted(encode(request)) as call:
-                async for message in call.messages(self._cluster.silence):
-                    match message:
-                        case Accepted():
-                            node = message.node
-                        case Began():
-                            await started()
-                        case Wrote():
-                            for stream, data in message.pieces:
-                                append(stream, data)
-                        case Piece():
-                            await anyio.to_thread.run_sync(_append, part, message.data)
-                        case Unprotected():
-                            self._report_obstacle(node, message)
-                        case Finished():
-                            return message.outcome
-                        case Refused():
-                            raise LocalServerError(message.reason, hint=message.hint)
-                        case Vanished():
-                            raise RunLost(message.reason)
+        async with _receiving(output) as part, driver.submitted(encode(request)) as call:
+            async for message in call.messages(self._cluster.silence):
+                match message:
+                    case Accepted():
+                        node = message.node
+                    case Began():
+                        await started()
+                    case Wrote():
+                        for stream, data in message.pieces:
+                            append(stream, data)
+                    case Piece():
+                        await anyio.to_thread.run_sync(_append, part, message.data)
+                    case Unprotected():
+                        self._report_obstacle(node, message)
+                    case Finished():
+                        return message.outcome
+                    case Refused():
+                        raise LocalServerError(message.reason, hint=message.hint)
+                    case Vanished():
+                        raise RunLost(message.reason)
         raise AssertionError("unreachable")
 
     def _report_obstacle(self, node: str, found: Unprotected) -> None:
@@ -230,12 +229,25 @@ class RayCarrier:
             self._on_obstacle(found.what, f"on the node {node}: {found.reason}")
 
 
-@contextmanager
-def _receiving(output: Path | None) -> Iterator[Path]:
+@asynccontextmanager
+async def _receiving(output: Path | None) -> AsyncIterator[Path]:
     """The file to append to, which becomes `output` if the block ends without an exception."""
     if output is None:
         yield Path(os.devnull)
         return
+    replacing = _replacing(output)
+    part = await anyio.to_thread.run_sync(replacing.__enter__)
+    try:
+        yield part
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(replacing.__exit__, type(error), error, error.__traceback__)
+        raise
+    await anyio.to_thread.run_sync(replacing.__exit__, None, None, None)
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[Path]:
     with files.output_errors(f"write {output}", kind=LocalServerError):
         output.parent.mkdir(parents=True, exist_ok=True)
         output.unlink(missing_ok=True)  # of an attempt whose end was not recorded
@@ -410,7 +422,8 @@ async def _connect(cluster: Cluster) -> _Driver:
                 driver.authenticated = notice.authenticated
                 return driver
             reason = notice.reason if isinstance(notice, NoConnection) else ""
-            error = _explain(cluster, reason, _log_since(cluster.log, begun))
+            said = await anyio.to_thread.run_sync(_log_since, cluster.log, begun)
+            error = _explain(cluster, reason, said)
         except BaseException:
             driver.kill()
             await driver.close()
@@ -443,6 +456,7 @@ async def _start(cluster: Cluster) -> _Driver:
         parent = Path(place if len(place) < 20 else "/tmp")  # noqa: S108 - the folder is ours alone
         folder = await opened.enter_async_context(files.async_temporary_folder("fanbench-ray-", parent))
         driver = ["fanbench.local.carriers.ray.driver", cluster.address, str(cluster.cpus), str(folder)]
+        environment = await anyio.to_thread.run_sync(_environment, cluster)
         with cluster.log.open("ab") as log, anyio.CancelScope(shield=True):
             process = await anyio.open_process(
                 # It dies with this process, and Ray's processes with it.
@@ -460,7 +474,7 @@ async def _start(cluster: Cluster) -> _Driver:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=folder,  # Ray adds it to the path of modules on all workers
-                env=_environment(cluster),
+                env=environment,
                 start_new_session=True,
             )
         return _Driver(process, opened.pop_all())
