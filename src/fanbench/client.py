@@ -263,8 +263,10 @@ class Client:
     async def run(
         self,
         tasks: str | Sequence[str],
-        models: str | Sequence[str],
+        models: str | Sequence[str] = (),
         *,
+        efforts: str | Sequence[str] = (),
+        agents: str | Sequence[str] = (),
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
@@ -272,17 +274,19 @@ class Client:
         judge: str | None = None,
         emit: Emit = ignore_events,
     ) -> RunReport:
-        """Run each task on each model: one call per task, all tasks at once.
+        """Run each task on each model, or on each agent: one call per task, all tasks at once.
 
         The report has one launch per task with one row per model (scheduled, or skipped and why), and the
         `runs` that were started: as scheduled or, with `wait`, in their final state. Models are written as
-        `gemini-2.5-pro`, `google/gemini-2.5-pro` or a pattern such as `gemini-*`. `timeout`, `poll_interval`
+        `gemini-2.5-pro`, `google/gemini-2.5-pro` or a pattern such as `gemini-*`. With `efforts`, such as "low" and
+        "high", tasks run on each model at each reasoning effort, and rows are called `MODEL@EFFORT`; a model may also
+        be written like this. `agents` are slugs, for tasks that are run on agents. `timeout`, `poll_interval`
         and `logs` (report every log line) apply to the wait. `judge` is the model behind `judge_llm` in the runs,
         which only a local server lets you choose.
 
         Raises:
-            UsageError: A name is invalid, a model is unknown, or a judge is given to Kaggle. Nothing has been
-                scheduled.
+            UsageError: A name is invalid, a model is unknown or lacks an effort, a task is not run on agents, or a
+                judge is given to Kaggle. Nothing has been scheduled.
             NotFound: The only task does not exist. With several tasks, it is in the report's `failures`.
             FanbenchError: The only task is not ready. With several tasks, it is in the report's `failures`.
             StillRunning: `timeout` has passed.
@@ -294,6 +298,8 @@ class Client:
             self,
             _list(tasks),
             _list(models),
+            efforts=_list(efforts),
+            agents=_list(agents),
             until="ended" if wait else "listed",
             timeout=timeout,
             poll_interval=poll_interval,

@@ -184,6 +184,33 @@ def test_run_that_times_out_in_json(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert row["run_id"]
 
 
+def test_run_at_efforts(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """Each model runs at each --effort, and the runs are named MODEL@EFFORT in every command."""
+    kaggle.add_task("t")
+    kaggle.add_model("m", "Em", efforts=["low", "high"])
+    result = cli("tasks", "run", "t", "-m", "m", "--effort", "low", "--effort", "high", "--wait")
+    assert result.stdout.endswith("All runs completed:\n  m@low: COMPLETED\n  m@high: COMPLETED\n")
+    (row,) = json.loads(cli("tasks", "status", "t", "-m", "m@low", "--format", "json").stdout)["runs"]
+    assert row["model"] == "m@low"
+    assert "Logs for m@high" in cli("tasks", "log", "t", "-m", "m@high").stdout
+    cli("tasks", "download", "t", "-m", "*@high", "-o", "out")
+    assert [path.name for path in Path("out/t/1").iterdir()] == ["m@high"]
+    refused = cli("tasks", "run", "t", "-m", "m", "--effort", "extreme")
+    assert refused.exit_code == 2
+    assert "m does not take extreme: it takes low, high" in refused.stderr
+
+
+def test_run_on_agents(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """--agent runs a task on an agent without asking for models, and the run has the agent's name."""
+    kaggle.add_task("t")
+    kaggle.agents = {"coder-1": "m"}
+    result = cli("tasks", "run", "t", "--agent", "coder-1", "--wait")
+    assert result.stdout.endswith("All runs completed:\n  coder-1: COMPLETED\n")
+    both = cli("tasks", "run", "t", "--agent", "coder-1", "--effort", "low")
+    assert both.exit_code == 2
+    assert "An agent has a reasoning effort of its own." in both.stderr
+
+
 def test_a_missing_task_is_reported_once(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """The error of a single task is printed once."""
     kaggle.add_model("m", "Em")

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from fanbench import ApiError, FanbenchError, NotFound, UnknownModel, UsageError
+from fanbench.operations.candidates import find_candidates
 from fanbench.operations.events import TaskFailed
-from fanbench.operations.models import find_models, runs_on
+from fanbench.operations.models import runs_on
 from fanbench.operations.run import Launched, ModelsUnlisted, run_tasks
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, Run, RunState, ScheduleResult
@@ -224,7 +225,7 @@ MODELS = [
 )
 async def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> None:
     """A model in any spelling becomes the slug of a version, without duplicates."""
-    choice = await find_models(simulated(), asked, MODELS)
+    choice = await find_candidates(simulated(), asked, MODELS)
     assert (list(choice.slugs), choice.warnings) == (sent, [])
 
 
@@ -232,13 +233,13 @@ async def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> No
 async def test_patterns_that_match_nothing_are_refused(asked: list[str]) -> None:
     """The error has the pattern and the names that there are."""
     with pytest.raises(UnknownModel, match=r"(?s)\*.*gemini-2.5-pro, gemini-2.5-flash, claude-haiku"):
-        await find_models(simulated(), asked, MODELS)
+        await find_candidates(simulated(), asked, MODELS)
 
 
 async def test_no_model_is_a_usage_error() -> None:
     """At least one model must be named."""
     with pytest.raises(UsageError, match="No model is given"):
-        await find_models(simulated(), [], MODELS)
+        await find_candidates(simulated(), [], MODELS)
 
 
 RUNS = [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fanbench.results import Item, ItemState, KnownRun, read_results
+from fanbench.results.names import find_models
 from fanbench.wire.messages import RunState
 from tests.results.build import STATE, errored, number, passed, run, talk, write
 
@@ -140,6 +141,37 @@ def test_owners_are_apart_and_known_from_other_runs(tmp_path: Path) -> None:
         4: ("google/gemma-3", 2),
         5: ("flash", 1),
     }
+
+
+def test_efforts_and_agents_are_apart(tmp_path: Path) -> None:
+    """A run file has the model only: its effort, or its agent, is the name of the folder, or in the journal."""
+    labels = ["gemma", "gemma@low", "gemma-default@high", "coder-1", "gemma@max", "gemma@low"]
+    for run_id, label in enumerate(labels):
+        slug = "mirror/flash" if label == "coder-1" else "google/gemma"
+        content = passed(modelVersion={"slug": slug}, startTime=f"2026-01-0{run_id + 1}T00:00:00Z")
+        write(tmp_path / f"my-task/1/{label}/{run_id}/a.run.json", content)
+    journal = [known(tmp_path, None, model="gemma@max"), known(tmp_path, None, model="other@max")]
+    results = read_results(tmp_path, known=journal)
+    assert [(item.run_id, item.model) for item in results.items] == [
+        (3, "coder-1"),
+        (0, "google/gemma"),
+        (2, "google/gemma@high"),
+        (1, "google/gemma@low"),
+        (5, "google/gemma@low"),
+        (None, "google/gemma@max"),
+        (4, "google/gemma@max"),
+        (None, "other@max"),
+    ]
+    high = next(run for run in results.runs if run.run_id == 2)
+    models = results.scores().models
+    assert (high.model, high.model_owner) == ("gemma-default@high", "google")
+    assert find_models(["google/gemma@low", "gemma@high", "coder-1"], models) == [
+        "google/gemma@low",
+        "google/gemma@high",
+        "coder-1",
+    ]
+    assert find_models(["gemma@m*"], models) == ["google/gemma@max"]
+    assert find_models(["gemma"], models) == ["google/gemma"]
 
 
 def test_a_failed_assertion_among_numbers_is_no_value(tmp_path: Path) -> None:

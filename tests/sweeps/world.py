@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from fanbench.operations.models import ModelChoice
+from fanbench.operations.candidates import ModelChoice
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, content_identity, version_identity
 from fanbench.sweeps.context import SweepContext

@@ -18,7 +18,9 @@ __all__ = [
     "PATH",
     "above_zero",
     "against_options",
+    "agent_option",
     "data_option",
+    "effort_option",
     "env_file_option",
     "judge_option",
     "model_option",
@@ -91,6 +93,13 @@ def model_option(text: str) -> Callable[[F], F]:
     return value_option("-m --model models", "MODEL", text, multiple=True)
 
 
+effort_option = value_option(
+    "--effort efforts",
+    "EFFORT",
+    "A reasoning effort for each model, such as low or high. Repeatable.",
+    multiple=True,
+)
+agent_option = value_option("--agent agents", "SLUG", "An agent to run on. Repeatable.", multiple=True)
 judge_option = value_option("--judge", "MODEL", "Local server: the model behind judge_llm.")
 version_option = value_option("--version", "N", "The version of the task (default: the newest).", AT_LEAST_1)
 

@@ -6,8 +6,7 @@ import difflib
 import fnmatch
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import anyio
@@ -17,15 +16,16 @@ from fanbench.config import is_kaggle
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Unauthorized, UnknownModel, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import model_of
+from fanbench.wire.candidates import normalize_label, same_label, split_effort
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, Run
-from fanbench.wire.slugs import DEFAULT, normalize_model
+from fanbench.wire.slugs import DEFAULT, normalize_model, same_model
 
 __all__ = [
     "LIST_PATIENCE",
-    "ModelChoice",
+    "close_names",
     "curate",
+    "did_you_mean",
     "find_judge",
-    "find_models",
     "list_models_if_possible",
     "match_models",
     "modalities",
@@ -35,6 +35,7 @@ __all__ = [
     "proxy_names",
     "resolve_model",
     "runs_on",
+    "unknown_models",
 ]
 
 
@@ -82,68 +83,6 @@ async def list_models_if_possible(client: Api) -> tuple[list[BenchmarkModel], Fa
     return [], FanbenchError(f"The server did not list its models within {LIST_PATIENCE:g} s.")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelChoice:
-    """The slugs to send for the models that a user asked for, in that order and without duplicates.
-
-    `unlisted` are those that the server does not list, each with the listed names that are close to it. They are
-    sent as they were written, because only the scheduler knows all models. `problem` is why the server's list
-    could not be read, if so.
-    """
-
-    slugs: tuple[str, ...]
-    unlisted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    problem: FanbenchError | None = None
-
-    @property
-    def warnings(self) -> list[str]:
-        if self.problem is not None:
-            names = ", ".join(self.unlisted)
-            return [
-                f"The server's models cannot be listed, so names are sent as written ({names}): {self.problem}"
-            ]
-        return [
-            f"The server does not list the model {name}{self.suggestion(name)}; it decides whether to run it."
-            for name in self.unlisted
-        ]
-
-    def suggestion(self, name: str) -> str:
-        """` (did you mean …?)`, or nothing, for a model that is not listed."""
-        return _did_you_mean(self.unlisted.get(name, ()))
-
-    def hint(self, names: Iterable[str]) -> str:
-        """What to check once the server has refused to schedule these `names`."""
-        written = ", ".join(f"{name}{self.suggestion(name)}" for name in names)
-        return f"Check the models: {written}; run `fanbench tasks models` to list the valid ones."
-
-
-async def find_models(
-    client: Api, asked: Sequence[str], available: Sequence[BenchmarkModel] | None = None
-) -> ModelChoice:
-    """Find the models that a user `asked` for; `available` spares the call that lists the server's models.
-
-    Raises:
-        UsageError: No model is given.
-        UnknownModel: A pattern matches no model, or the server has none.
-        FanbenchError: A pattern needs the server's list, which cannot be read.
-    """
-    if not asked:
-        raise UsageError(
-            "No model is given.", hint="Name one or more with -m; run `fanbench tasks models` to list them."
-        )
-    problem: FanbenchError | None = None
-    if available is None:
-        available, problem = await list_models_if_possible(client)
-    if problem is not None and any(map(is_pattern, asked)):
-        raise problem
-    names = names_of_models(available)
-    slugs, missing = match_models(asked, names)
-    if patterns := [name for name in missing if is_pattern(name)]:
-        raise _unknown(patterns, names)
-    unlisted = {normalize_model(name): _close_names(name, names) for name in missing}
-    return ModelChoice(tuple(slugs), unlisted, problem)
-
-
 def resolve_model(asked: str, available: Sequence[BenchmarkModel]) -> str:
     """Return the slug to send for one model.
 
@@ -154,7 +93,7 @@ def resolve_model(asked: str, available: Sequence[BenchmarkModel]) -> str:
     names = names_of_models(available)
     slugs, missing = match_models([asked], names)
     if missing:
-        raise _unknown(missing, names)
+        raise unknown_models(missing, names)
     if len(slugs) > 1:
         raise UsageError(f"{asked} matches {len(slugs)} models.", hint="Name one model in full.")
     return slugs[0]
@@ -208,7 +147,7 @@ def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str], version: int =
 
 
 def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Match names and patterns with the known `names`, which are mapped to slugs.
+    """Match names and patterns with the known `names`, which are mapped to slugs, or to labels such as `MODEL@EFFORT`.
 
     Returns the slugs without duplicates, in the order in which they were asked for, and what matches nothing. A
     name that matches nothing and is no pattern is among the slugs, too, at its place.
@@ -223,8 +162,9 @@ def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[s
     found: dict[str, None] = {}
     missing = []
     for name in asked:
-        slug = normalize_model(name)
-        matches = [names[each] for each in (slug, slug.removesuffix(DEFAULT)) if each in names][:1]
+        slug = normalize_label(name)
+        spellings = (slug, same_label(name), normalize_model(name), same_model(name))
+        matches = [names[each] for each in spellings if each in names][:1]
         if not matches and is_pattern(name):
             matches = _match_pattern(name, names)
         if not matches:
@@ -234,15 +174,20 @@ def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[s
 
 
 def _match_pattern(pattern: str, names: Mapping[str, str]) -> list[str]:
-    """Match `owner/…` with full names only, unless the names that are known have no owners."""
-    pattern = pattern.replace("@", "-")
+    """Match `owner/…` with full names only, unless the names that are known have no owners.
+
+    An @ is before an effort, or before a version, for which names have a hyphen.
+    """
     owner, _, bare = pattern.rpartition("/")
-    if not owner:
-        return [slug for name, slug in names.items() if "/" not in name and fnmatch.fnmatchcase(name, bare)]
     have_owners = any("/" in name for name in names)
-    # Without owners, `google/*` cannot be told from all models.
-    wanted = pattern if have_owners else bare.strip("*") and bare
-    return [slug for name, slug in names.items() if fnmatch.fnmatchcase(name, wanted)]
+    if not owner:
+        names, wanted = {name: slug for name, slug in names.items() if "/" not in name}, bare
+    else:
+        # Without owners, `google/*` cannot be told from all models.
+        wanted = pattern if have_owners else bare.strip("*") and bare
+    found = [slug for name, slug in names.items() if fnmatch.fnmatchcase(name, wanted)]
+    versions = wanted.replace("@", "-")
+    return found or [slug for name, slug in names.items() if fnmatch.fnmatchcase(name, versions)]
 
 
 def names_of_models(available: Sequence[BenchmarkModel]) -> dict[str, str]:
@@ -265,18 +210,25 @@ def names_of_models(available: Sequence[BenchmarkModel]) -> dict[str, str]:
 
 def _with_bases(names: Mapping[str, str]) -> dict[str, str]:
     """Add each name without its `-default`, unless that is the name of another model."""
-    return {name.removesuffix(DEFAULT): slug for name, slug in names.items()} | dict(names)
+
+    def base(name: str) -> str:
+        model, effort = split_effort(name)
+        return f"{model.removesuffix(DEFAULT)}@{effort}" if effort else name.removesuffix(DEFAULT)
+
+    return {base(name): slug for name, slug in names.items()} | dict(names)
 
 
-def _unknown(missing: Sequence[str], names: Mapping[str, str]) -> UnknownModel:
+def unknown_models(missing: Sequence[str], names: Mapping[str, str]) -> UnknownModel:
+    """The error for `missing` names, which are none of the `names` that are known."""
     lines = ["Unknown model:" if len(missing) == 1 else "Unknown models:"]
-    lines += [f"  {name}{_did_you_mean(_close_names(name, names))}" for name in missing]
+    lines += [f"  {name}{did_you_mean(close_names(name, names))}" for name in missing]
     models = first_few(list(dict.fromkeys(names.values())), _SHOWN)
     lines.append(f"The server's models are: {models}" if names else "The server has no models.")
     return UnknownModel("\n".join(lines), hint="Run `fanbench tasks models` to list the models.")
 
 
-def _close_names(name: str, names: Mapping[str, str]) -> tuple[str, ...]:
+def close_names(name: str, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return up to three of the known `names` that are close to one, of different models."""
     bare = [each for each in names if "/" not in each]
     close = difflib.get_close_matches(normalize_model(name), bare, n=6, cutoff=0.5)
     closest: dict[str, str] = {}
@@ -285,7 +237,8 @@ def _close_names(name: str, names: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(closest.values())[:3]
 
 
-def _did_you_mean(close: Sequence[str]) -> str:
+def did_you_mean(close: Sequence[str]) -> str:
+    """` (did you mean …?)`, or nothing."""
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 

@@ -9,15 +9,17 @@ from typing import ClassVar, Literal
 
 from fanbench._util.concurrency import InOrder, both, gather, settle
 from fanbench._util.polling import POLL_INTERVAL
-from fanbench._util.text import duration
+from fanbench._util.text import duration, first_few
 from fanbench.errors import BadRequest, FanbenchError, NotFound
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
+from fanbench.operations.candidates import ModelChoice, find_candidates, refuse_misfit
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
-from fanbench.operations.lookup import as_scheduled, existing_task, model_of, runs_of
-from fanbench.operations.models import ModelChoice, find_judge, find_models
+from fanbench.operations.lookup import as_scheduled, existing_task, model_of, runs_of, task_if_any
+from fanbench.operations.models import find_judge
 from fanbench.operations.unanswered import CallUnanswered, confirmed_within, runs_after
 from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
+from fanbench.wire.candidates import Candidate, requests_for
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, ScheduleResult, Task
 from fanbench.wire.retry import CallOutcome, call_outcome
 
@@ -60,7 +62,7 @@ class Launch:
 
 
 class ModelsUnlisted(Event, frozen=True):
-    """Some models that were asked for are not in the server's list, which may not have been readable."""
+    """Some models or efforts that were asked for are not in the server's list, which may not have been readable."""
 
     choice: ModelChoice
 
@@ -91,6 +93,8 @@ async def run_tasks(
     tasks: Sequence[str],
     models: Sequence[str],
     *,
+    efforts: Sequence[str] = (),
+    agents: Sequence[str] = (),
     until: Until = "scheduled",
     available: Sequence[BenchmarkModel] | None = None,
     timeout: float | None = None,
@@ -99,11 +103,12 @@ async def run_tasks(
     judge: str | None = None,
     emit: Emit = ignore_events,
 ) -> RunReport:
-    """Run each task on each model: one schedule call per task, all tasks at once.
+    """Run each task on each model, and on each of the `agents`: one schedule call per task, all tasks at once.
 
     Models are written as `gemini-2.5-pro`, `google/gemini-2.5-pro` or a pattern with `*`; `available` spares the
     call that lists them. A name that the server does not list is sent as it is (`ModelsUnlisted` is reported): the
-    scheduler knows it, or refuses the call.
+    scheduler knows it, or refuses the call. With `efforts`, tasks run on each model at each reasoning effort, unless
+    the model is written as `MODEL@EFFORT`. There is one call for each effort, and one for the agents.
 
     The report's `runs` are those that this call started, and for models that were skipped the run in flight: none if
     `until` is "scheduled"; queued or further if it is "listed"; and if it is "ended", in their final state.
@@ -111,7 +116,8 @@ async def run_tasks(
     model behind `judge_llm`, if a local server is to use another one than its own choice.
 
     Raises:
-        UsageError: A name is not valid, no model is given, or a judge is given to Kaggle. Nothing has been scheduled.
+        UsageError: A name is not valid, no model is given, a model lacks an effort, a task is not run on agents, or a
+            judge is given to Kaggle. Nothing has been scheduled.
         UnknownModel: A pattern matches no model, or the judge is unknown. Nothing has been scheduled.
         FanbenchError: The only task does not exist or cannot be run. Of several, it is in the report's
             `failures` and does not affect the others.
@@ -119,10 +125,14 @@ async def run_tasks(
     """
     slugs = unique_slugs(tasks)
     judging = await find_judge(client, judge, available)
-    choice = await find_models(client, models, available)
-    if choice.unlisted:
+    choice = await find_candidates(client, models, available, efforts=efforts, agents=agents)
+    if choice.warnings:
         emit(ModelsUnlisted(choice))
     limit = client.config.concurrency
+    if choice.agents:
+        # Before anything is scheduled: not all tasks are run on agents.
+        checks = [partial(_refuse_misfit, client, slug, choice) for slug in slugs]
+        await gather(checks, limit=limit)
     launches: list[Launch] = []
     failures: list[TaskFailed] = []
 
@@ -167,30 +177,81 @@ async def schedule(
     list_before: bool = False,
     emit: Emit = ignore_events,
 ) -> Launch:
-    """Schedule a task on the models of `choice` in one call.
+    """Schedule a task on the models of `choice` in one call, or in one for each effort and one for all agents.
 
     With `list_before`, the existing runs are listed first, so that the new ones can be told from them, also if the
     call gets no answer.
 
     Raises:
+        UsageError: The task is not run on these models or agents. Nothing has been scheduled.
         FanbenchError: The task does not exist, or is not ready.
     """
-    models = choice.slugs
-    before: list[Run] = []
+    ready = partial(ready_task, client, slug)
+    before: list[Run] | None = None
     if list_before:
-        ready = partial(ready_task, client, slug)
-        _, listed = await both(ready, partial(runs_of, client, slug, () if choice.unlisted else models))
-        before = as_scheduled(listed, models)
+        task, listed = await both(ready, partial(runs_of, client, slug, choice.listable))
+        before = as_scheduled(listed, choice.slugs)
     else:
-        await ready_task(client, slug)
+        task = await ready()
+    refuse_misfit(slug, task, choice)
+    rows: dict[str, Scheduled] = {}
+    for request in requests_for(choice.slugs, choice.agents):
+        try:
+            results = await _request(client, slug, request, choice, judge, before, emit)
+        except FanbenchError as error:
+            if begun := [row.model for row in rows.values() if row.scheduled]:
+                error.hint = f"Runs on {first_few(begun)} have been scheduled. {error.hint or ''}".strip()
+            raise
+        for each, result in zip(request, results, strict=True):
+            reason = result.run_skipped_reason or "no reason given"
+            rows[each.label] = Scheduled(each.label, result.run_scheduled, reason)
+    there = before or ()
+    skipped = frozenset(row.model for row in rows.values() if not row.scheduled)
+    selection = RunSelection(
+        slug,
+        ids=frozenset(run.id for run in there if model_of(run) in skipped and not run.state.terminal),
+        fresh=frozenset(row.model for row in rows.values() if row.scheduled),
+        other=skipped,
+        before=frozenset(run.id for run in there),
+        unlisted=choice.agents.union(choice.unlisted),
+    )
+    return Launch(slug, tuple(rows[label] for label in choice.slugs), selection)
+
+
+async def _refuse_misfit(client: Api, slug: str, choice: ModelChoice) -> None:
+    if (task := await task_if_any(client, slug)) is not None:
+        refuse_misfit(slug, task, choice)
+
+
+async def _request(
+    client: Api,
+    slug: str,
+    request: Sequence[Candidate],
+    choice: ModelChoice,
+    judge: str,
+    before: Sequence[Run] | None,
+    emit: Emit,
+) -> list[ScheduleResult]:
+    """Make one schedule call. If it gets no answer, look for its runs, which are not among those `before` it.
+
+    Raises:
+        FanbenchError: The server refuses the call, or it is unknown what has come of it.
+    """
+    labels = [each.label for each in request]
     try:
-        results = await client.schedule_runs(slug, models, judge=judge)
+        return await client.schedule_runs(
+            slug,
+            [each.model for each in request if each.model],
+            judge=judge,
+            effort=request[0].effort,
+            agents=[each.agent for each in request if each.agent],
+        )
     except NotFound as error:
         raise NotFound(
             f"Runs of task '{slug}' could not be scheduled: {error.message}",
             call=error.call,
             status=error.status,
-            hint=choice.hint(models),
+            hint=choice.hint(labels),
         ) from None
     except BadRequest as error:
         # If the models cannot be listed either, the error is not about these names.
@@ -201,32 +262,16 @@ async def schedule(
         if call_outcome(error) is not CallOutcome.UNKNOWN:
             raise
         error.hint = f"The runs may have been scheduled. Run `fanbench tasks status {slug}` to see them."
-        if not list_before:
+        if before is None:
             raise
         seconds = confirmed_within(client.config)
-        emit(CallUnanswered(slug, "schedule", len(models), seconds, str(error)))
-        new = await runs_after(client, slug, models, {run.id for run in before}, seconds)
+        emit(CallUnanswered(slug, "schedule", len(labels), seconds, str(error)))
+        new = await runs_after(client, slug, labels, {run.id for run in before}, seconds)
         if not new:
             raise
         reason = f"no answer, and no run was listed within {duration(seconds)}"
-        found = {run.model_version_slug for run in new}
-        results = [
-            ScheduleResult(run_scheduled=model in found, run_skipped_reason=reason) for model in models
-        ]
-    rows = [
-        Scheduled(model, result.run_scheduled, result.run_skipped_reason or "no reason given")
-        for model, result in zip(models, results, strict=True)
-    ]
-    skipped = frozenset(row.model for row in rows if not row.scheduled)
-    selection = RunSelection(
-        slug,
-        ids=frozenset(run.id for run in before if model_of(run) in skipped and not run.state.terminal),
-        fresh=frozenset(row.model for row in rows if row.scheduled),
-        other=skipped,
-        before=frozenset(run.id for run in before),
-        unlisted=frozenset(choice.unlisted),
-    )
-    return Launch(slug, tuple(rows), selection)
+        found = set(map(model_of, new))
+        return [ScheduleResult(run_scheduled=label in found, run_skipped_reason=reason) for label in labels]
 
 
 async def ready_task(client: Api, slug: str) -> Task:

@@ -351,7 +351,7 @@ class RunSelection:
     fresh: frozenset[str] = frozenset()
     other: frozenset[str] = frozenset()
     before: frozenset[int] = frozenset()
-    #: Models that the server does not list by these names, so that it may list their runs by others.
+    #: Models that the server does not list by these names, so that it may list their runs by others; and agents.
     unlisted: frozenset[str] = frozenset()
 
     @property

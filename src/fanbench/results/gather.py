@@ -27,6 +27,7 @@ from fanbench.results.run_file import RunFile
 from fanbench.results.scales import Scale
 from fanbench.results.scores import TaskKey, scores_of
 from fanbench.results.types import Problem, RunResult
+from fanbench.wire.candidates import Candidate, split_effort
 from fanbench.wire.messages import RunState
 from fanbench.wire.slugs import normalize_model, same_model
 
@@ -186,9 +187,17 @@ def _owners(runs: Iterable[RunFiles]) -> dict[str, str]:
         for slug in run.slugs:
             full = _with_owner(slug)
             found[normalize_model(slug)].add(full)
-            if run.known is not None and same_model(run.known.model) == same_model(full):
-                found[run.known.model].add(full)
+            known = Candidate.parse(run.known.model).model if run.known is not None else ""
+            if known and same_model(known) == same_model(full):
+                found[known].add(full)
     return {model: names.pop() for model, names in found.items() if len(names) == 1}
+
+
+def _full(label: str, owners: Mapping[str, str]) -> str:
+    """Return the label of a candidate with the owner of its model, if that is known."""
+    model, effort = split_effort(label)
+    full = owners.get(model, model)
+    return f"{full}@{effort}" if effort else full
 
 
 def _with_owner(slug: str) -> str:
@@ -252,9 +261,10 @@ def _content(version: int | None, definition: str | None) -> str:
 
 def _model_of(run: RunFiles, owners: Mapping[str, str]) -> str:
     """Return the run's model with its owner, which its own run file tells, or else those of other runs."""
-    slug = run.result.model
-    own = next((each for each in run.slugs if same_model(each) == same_model(slug)), None)
-    return owners.get(slug, slug) if own is None else _with_owner(own)
+    label = run.result.model
+    model = Candidate.parse(label).model
+    own = next((each for each in run.slugs if same_model(each) == same_model(model)), None)
+    return _full(label, owners if own is None else {model: _with_owner(own)})
 
 
 def _known_item(known: KnownRun, owners: Mapping[str, str]) -> Item:
@@ -262,7 +272,7 @@ def _known_item(known: KnownRun, owners: Mapping[str, str]) -> Item:
         task=known.task,
         content=known.content,
         version=known.version,
-        model=owners.get(known.model, known.model),
+        model=_full(known.model, owners),
         sweep=str(known.sweep),
         run_id=known.run_id,
         repeat=known.repeat,

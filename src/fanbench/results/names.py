@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from fanbench._util.text import is_pattern
 from fanbench.errors import NoResults, UnknownModel, UsageError
-from fanbench.wire.slugs import fits, same_model, slugify_task
+from fanbench.wire.candidates import same_label, split_effort
+from fanbench.wire.slugs import fits, slugify_task
 
 __all__ = ["find_model", "find_models", "find_task", "find_tasks"]
 
@@ -34,21 +35,27 @@ def find_model(asked: str, models: Sequence[str]) -> str:
 
 
 def _matches(asked: str, models: Sequence[str]) -> list[str]:
-    name = asked.replace("@", "-")
+    name = _without_versions(asked)
     exact = [model for model in models if model == name]
     if exact or is_pattern(name):
-        found = exact or [model for model in models if fits(model, name)]
+        found = exact or [model for model in models if fits(model, name) or fits(model, asked)]
     else:
         owner = name.rpartition("/")[0]
         found = [
             model
             for model in models
-            if same_model(model) == same_model(name)
+            if same_label(model) == same_label(name)
             and (not owner or model.rpartition("/")[0] in ("", owner))
         ]
     if not found:
         raise UnknownModel(f"There are no results of {asked}. The models are {', '.join(models) or 'none'}.")
     return found
+
+
+def _without_versions(name: str) -> str:
+    """Write the version of a model as results do, with a hyphen. An effort is after an @."""
+    model, effort = split_effort(name)
+    return f"{model.replace('@', '-')}@{effort}" if effort else name.replace("@", "-")
 
 
 def find_task(asked: str, tasks: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ from fanbench.results.known import KnownRun, scales_of
 from fanbench.results.result_set import ResultSet
 from fanbench.results.run_file import NotARunFile, RunFile, read_run_file
 from fanbench.results.types import Problem, RunResult
+from fanbench.wire.candidates import Candidate
 from fanbench.wire.messages import RunState
 
 __all__ = ["read_results"]
@@ -270,7 +271,9 @@ def _run_results(folder: _Folder, files: list[Found], problems: list[Problem]) -
         problems.append(Problem(folder.path, what))
         return
     rows = _without_sub_runs(chosen, files)
-    rows = [found for found in rows if found.run.model == folder.model] or rows
+    # A run file has the model only, not its effort.
+    model = Candidate.parse(folder.model or "").model
+    rows = [found for found in rows if found.run.model == model] or rows
     rows = [found for found in rows if found.run.merged][:1] or rows
     yield _in_folder(folder, combine([file for _, file in rows], folder.path)), rows
 

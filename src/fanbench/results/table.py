@@ -14,8 +14,8 @@ from fanbench.results.display import MISSING, NO_MODEL, Table
 from fanbench.results.scores import Cell, Scores, TaskKey, task_names
 from fanbench.results.selection import ALL, Selection
 from fanbench.results.types import Cost, RunResult
+from fanbench.wire.candidates import normalize_label
 from fanbench.wire.messages import RunState
-from fanbench.wire.slugs import normalize_model
 
 __all__ = [
     "MADE_AGAIN",
@@ -116,8 +116,8 @@ def _task_labels(scores: Scores) -> dict[TaskKey, str]:
 
 def model_labels(models: Iterable[str]) -> dict[str, str]:
     """Name models by their slugs, and with their owners where several have a model by that slug."""
-    slugs = Counter(normalize_model(model) for model in models)
-    labels = {model: slug if slugs[slug := normalize_model(model)] == 1 else model for model in models}
+    slugs = Counter(normalize_label(model) for model in models)
+    labels = {model: slug if slugs[slug := normalize_label(model)] == 1 else model for model in models}
     return {model: label or NO_MODEL for model, label in sorted(labels.items(), key=lambda pair: pair[1])}
 
 

@@ -17,15 +17,17 @@ from fanbench._util.concurrency import Offload, settle
 from fanbench._util.text import first_few, is_pattern
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
+from fanbench.operations.candidates import ModelChoice, find_candidates
 from fanbench.operations.lookup import task_if_any
-from fanbench.operations.models import ModelChoice, find_judge, find_models
+from fanbench.operations.models import find_judge
 from fanbench.operations.push import plan_push
 from fanbench.results.scales import Scale
 from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, version_identity
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
 from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
+from fanbench.wire.candidates import normalize_label, same_label
 from fanbench.wire.messages import BenchmarkModel, Task
-from fanbench.wire.slugs import fits, normalize_model, same_model, slugify_task
+from fanbench.wire.slugs import fits, slugify_task
 
 __all__ = ["PlannedTask", "SweepPlan", "make_plan"]
 
@@ -187,9 +189,9 @@ def _is_task(slug: str, name: str) -> bool:
 
 
 def _is_model(slug: str, name: str) -> bool:
-    """Whether a model is meant by a name or a pattern, in any of its spellings."""
-    pattern = normalize_model(name)
-    return fits(slug, pattern) or fits(same_model(slug), pattern)
+    """Whether a model, or `MODEL@EFFORT`, is meant by a name or a pattern, in any of its spellings."""
+    patterns = (name, normalize_label(name))
+    return any(fits(each, pattern) for each in (slug, same_label(slug)) for pattern in patterns)
 
 
 # --- Files --------------------------------------------------------------------------------------------------
@@ -325,7 +327,7 @@ async def _fetch(
 
     async def resolve() -> None:
         nonlocal choice
-        choice = await find_models(client, ["*"] if spec.all_models else spec.models, available)
+        choice = await find_candidates(client, ["*"] if spec.all_models else spec.models, available)
 
     async def look(index: int) -> None:
         seen[index] = await task_if_any(client, sources[index].slug)

@@ -40,7 +40,7 @@ from fanbench.sweeps.decide import REPORTED, RunStatus, attempt_status, run_stat
 from fanbench.sweeps.journal import SUMMARY
 from fanbench.sweeps.results import known_runs
 from fanbench.version import __version__
-from fanbench.wire.slugs import same_model
+from fanbench.wire.candidates import same_label
 
 if TYPE_CHECKING:
     from fanbench.sweeps.events import DrainReason
@@ -225,11 +225,11 @@ def build_report(plan: SweepPlan, journal: Journal | None) -> SweepReport:
     found = read_results([Path(folder) for folder in folders if os.path.isdir(folder)], known=known)
     results = {folders[str(row.path)]: row for row in found.runs if row.rows and str(row.path) in folders}
     # A plan may spell its models otherwise than their run files do.
-    models = {same_model(model): model for model in plan.models}
+    models = {same_label(model): model for model in plan.models}
     of_runs = {one.run_id: one.planned_run.model for mine in made.values() for one in mine if one.run_id}
     items = tuple(
         structs.replace(
-            item, model=of_runs.get(item.run_id or 0) or models.get(same_model(item.model), item.model)
+            item, model=of_runs.get(item.run_id or 0) or models.get(same_label(item.model), item.model)
         )
         for item in found.items
     )

@@ -33,8 +33,8 @@ from fanbench.sweeps.history import History, RunPlace, RunTimes
 from fanbench.version import __version__
 from fanbench.view.columns import Columns, column, pack
 from fanbench.view.timeline import Timeline, timeline
+from fanbench.wire.candidates import same_label
 from fanbench.wire.messages import RunState
-from fanbench.wire.slugs import same_model
 
 __all__ = ["MARGIN", "Before", "Document", "PageRun", "Place", "Shown", "build", "with_states"]
 
@@ -401,13 +401,13 @@ class Order:
         models: dict[str, int] = {}
         for run in known:
             tasks.setdefault((run.task, run.content), len(tasks))
-            models.setdefault(same_model(run.model), len(models))
+            models.setdefault(same_label(run.model), len(models))
         names, labels = task_names(scores.tasks), model_labels(scores.models)
         sorted_tasks = sorted(
             scores.tasks, key=lambda key: (tasks.get((key.task, key.content), len(tasks)), key)
         )
         sorted_models = sorted(
-            scores.models, key=lambda model: (models.get(same_model(model), len(models)), labels[model])
+            scores.models, key=lambda model: (models.get(same_label(model), len(models)), labels[model])
         )
         return cls(
             {key: names[key] for key in sorted_tasks},
@@ -448,7 +448,7 @@ def _runs(
     """Return the runs that left something, and those that only the journal knows, in the order of the page."""
     journal = {
         Place(
-            str(each.sweep), each.task, each.content, same_model(each.model), each.repeat, each.attempt
+            str(each.sweep), each.task, each.content, same_label(each.model), each.repeat, each.attempt
         ): each
         for each in known
     }
@@ -459,18 +459,18 @@ def _runs(
         sweep = next(
             (sweeps[above] for above in map(str, (result.path, *result.path.parents)) if above in sweeps), ""
         )
-        model = same_model(result.model)
+        model = same_label(result.model)
         place = Place(sweep, result.task, result.content, model, result.repeat, result.attempt)
         each = journal.pop(place, None)
         runs.append(_page_run(sweep, result, each, _times(each, histories, ahead), ahead.get(sweep, 0.0)))
-    models = {same_model(model): model for model in order.models}
+    models = {same_label(model): model for model in order.models}
     for each in journal.values():
         times = _times(each, histories, ahead)
         runs.append(
             PageRun(
                 sweep=str(each.sweep),
                 task=TaskKey(each.task, each.content),
-                model=models.get(same_model(each.model), each.model),
+                model=models.get(same_label(each.model), each.model),
                 status=_status_of(each, times, running=running),
                 known=each,
                 scheduled=_epoch(each.scheduled),

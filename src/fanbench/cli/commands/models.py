@@ -34,7 +34,7 @@ def models(settings: Settings, with_efforts: bool) -> None:
       fanbench tasks models --efforts
     """
     from fanbench.cli.views.models import show_efforts, show_models
-    from fanbench.operations.efforts import efforts_of
+    from fanbench.operations.candidates import efforts_of
 
     async def fetch(client: Client) -> tuple[list[BenchmarkModel], Efforts]:
         listed = await client.list_models()

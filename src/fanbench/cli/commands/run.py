@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import judge_option, model_option, task_names_argument, wait_options
+from fanbench.cli.options import (
+    agent_option,
+    effort_option,
+    judge_option,
+    model_option,
+    task_names_argument,
+    wait_options,
+)
 from fanbench.cli.prompts import is_terminal
 from fanbench.cli.session import call
 from fanbench.errors import UsageError, WaitTimeout
@@ -17,6 +24,8 @@ __all__ = ["run"]
 @task_names_argument
 @model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable.")
 @click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
+@effort_option
+@agent_option
 @judge_option
 @wait_options("the runs to end")
 @click.option("--logs/--no-logs", default=None, help="With --wait: show log lines (default: on a terminal).")
@@ -25,6 +34,8 @@ def run(
     task_names: tuple[str, ...],
     models: tuple[str, ...],
     all_models: bool,
+    efforts: tuple[str, ...],
+    agents: tuple[str, ...],
     judge: str | None,
     wait: float | None,
     poll_interval: float,
@@ -32,14 +43,18 @@ def run(
 ) -> None:
     """Run tasks on models.
 
-    Without -m, you choose models from a list. With --wait, the log lines of all runs are shown as they are
-    written, and the exit code is 1 if any run errored.
+    Without -m or --agent, you choose models from a list. With --effort, each model runs at each of these reasoning
+    efforts, and such a run is called MODEL@EFFORT, which -m accepts as well. --agent is for tasks that are run on
+    agents. With --wait, the log lines of all runs are shown as they are written, and the exit code is 1 if any run
+    errored.
 
     \b
     Examples:
       fanbench tasks run my-task
       fanbench tasks run my-task -m gemini-2.5-pro -m anthropic/claude-haiku-4-5 --wait
       fanbench tasks run first-task second-task -m 'gemini-*' --wait 600
+      fanbench tasks run my-task -m gemini-2.5-pro --effort low --effort high
+      fanbench tasks run my-task --agent claude-code-2.1.216-opus-4.8-high
       fanbench tasks run my-task --local -m smollm2-135m-instruct --judge gemma-3-270m
     """
     from fanbench.cli.views.run import RunView, choose_models
@@ -47,7 +62,7 @@ def run(
 
     if models and all_models:
         raise UsageError("-m/--model and --all-models cannot be used together.", hint="Remove one of them.")
-    chosen, available = choose_models(settings, task_names, models, all_models=all_models)
+    chosen, available = choose_models(settings, task_names, models, all_models=all_models, ask=not agents)
     view = RunView(settings, several_tasks=len(task_names) > 1, waiting=wait is not None)
     try:
         report = call(
@@ -56,6 +71,8 @@ def run(
                 client,
                 task_names,
                 chosen,
+                efforts=efforts,
+                agents=agents,
                 available=available,
                 until="scheduled" if wait is None else "ended",
                 timeout=wait or None,

@@ -28,9 +28,12 @@ _SCHEDULING = "scheduling"
 
 
 def choose_models(
-    settings: Settings, task_names: Sequence[str], models: Sequence[str], *, all_models: bool
+    settings: Settings, task_names: Sequence[str], models: Sequence[str], *, all_models: bool, ask: bool
 ) -> tuple[list[str], list[BenchmarkModel] | None]:
-    """The models to run on; if the server was asked for its list of models, that as well."""
+    """The models to run on; if the server was asked for its list of models, that as well.
+
+    Without any, people choose some if `ask` is set.
+    """
 
     async def list_models(client: Client) -> list[BenchmarkModel]:
         # Nobody should choose models for a task that does not exist.
@@ -38,7 +41,7 @@ def choose_models(
             await ready_task(client, slugify_task(task_names[0]))
         return await client.list_models()
 
-    if models:
+    if models or not (all_models or ask):
         return list(models), None
     available = call(settings, list_models)
     if all_models:

@@ -1,0 +1,204 @@
+"""Models at reasoning efforts, and agents: what users ask for, and the runs that come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fanbench import ApiError, Client, UnknownModel, UsageError
+from fanbench.errors import error_for_status
+from fanbench.operations.candidates import find_candidates
+from fanbench.operations.download import DownloadReport, download_tasks
+from fanbench.operations.events import TaskFailed
+from fanbench.operations.lookup import model_of
+from fanbench.operations.models import runs_on
+from fanbench.operations.run import ModelsUnlisted, run_tasks
+from fanbench.operations.status import task_status
+from fanbench.testing import Fault, RunScript, SimulatedKaggle, SimulatedTransport
+from fanbench.wire.messages import BenchmarkModel, CandidateType, ModelVersion, Run, RunState
+from tests.operations.conftest import Reported, only, simulated
+from tests.operations.virtual_time import anyio_backend as anyio_backend
+
+pytestmark = pytest.mark.anyio
+
+
+def kaggle_with(*tasks: str) -> SimulatedKaggle:
+    """A Kaggle whose model `m` takes low and high, `n` takes high, `plain` takes none, and that has two agents."""
+    kaggle = simulated(*tasks)
+    kaggle.add_model("google/m", efforts=["low", "high"])
+    kaggle.add_model("n", efforts=["high"])
+    kaggle.add_model("plain")
+    kaggle.agents = {"coder-1": "m", "coder-2": "n"}
+    return kaggle
+
+
+@pytest.mark.parametrize(
+    ("asked", "efforts", "labels"),
+    [
+        (["m"], [], ["m"]),
+        (["m"], ["low", "high"], ["m@low", "m@high"]),
+        (["google/m@low", "m", "m@low"], [], ["m@low", "m"]),
+        (["m@low", "n"], ["high"], ["m@low", "n@high"]),
+        (["[mn]"], ["high"], ["m@high", "n@high"]),
+        (["[mn]@high"], [], ["m@high", "n@high"]),
+    ],
+)
+async def test_each_model_at_each_effort(asked: list[str], efforts: list[str], labels: list[str]) -> None:
+    """A model without an effort of its own is taken at each of the efforts."""
+    choice = await find_candidates(kaggle_with(), asked, efforts=efforts)
+    assert (list(choice.slugs), choice.warnings) == (labels, [])
+
+
+async def test_efforts_that_models_lack() -> None:
+    """All models that lack an effort are listed, with what they take."""
+    with pytest.raises(UsageError) as caught:
+        await find_candidates(kaggle_with(), ["*"], efforts=["low", "high", "extreme"])
+    assert str(caught.value).splitlines()[1:] == [
+        "  m does not take extreme: it takes low, high",
+        "  n does not take low, extreme: it takes high",
+        "  plain does not take low, high, extreme: it takes none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "efforts", "agents", "words"),
+    [
+        ([], ["low"], ["coder-1"], "An agent has a reasoning effort of its own"),
+        (["m@low"], ["high"], [], "Every model has an effort of its own"),
+        (["m"], ["20250514"], [], "not a reasoning effort"),
+        (["m"], [], ["m"], "m is given as a model and as an agent"),
+        ([], [], [], "No model is given"),
+    ],
+)
+async def test_what_cannot_be_meant(
+    asked: list[str], efforts: list[str], agents: list[str], words: str
+) -> None:
+    """Requests that contradict themselves are refused."""
+    with pytest.raises(UsageError, match=words):
+        await find_candidates(kaggle_with(), asked, efforts=efforts, agents=agents)
+
+
+async def test_a_pattern_of_models_that_matches_nothing() -> None:
+    """A pattern before an effort must match a model, too."""
+    with pytest.raises(UnknownModel, match=r"x\*"):
+        await find_candidates(kaggle_with(), ["x*@high"])
+
+
+async def test_a_model_whose_name_has_an_at_sign() -> None:
+    """If only the whole name is that of a model, what follows the @ is its version."""
+    version = ModelVersion(slug="m-turbo", model_proxy_slug="o/m@turbo")
+    choice = await find_candidates(simulated(), ["o/m@turbo"], [BenchmarkModel(slug="x", version=version)])
+    assert choice.slugs == ("m-turbo",)
+
+
+async def test_a_server_that_does_not_list_efforts(reported: Reported) -> None:
+    """An older server decides itself which efforts its models take, which is said in one line."""
+    kaggle = kaggle_with("t")
+    kaggle.change(has_configs=False)
+    with pytest.raises(ApiError, match="m has no configuration with the reasoning effort extreme"):
+        await run_tasks(kaggle, ["t"], ["m"], efforts=["extreme"], emit=reported)
+    (warned,) = reported.of(ModelsUnlisted)
+    assert warned.text == "The server does not list the efforts of its models; it decides which it takes."
+    report = await run_tasks(kaggle, ["t"], ["m"], efforts=["high"], until="ended")
+    assert [model_of(run) for run in report.runs] == ["m@high"]
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+async def test_runs_at_efforts_and_on_agents(over_http: bool) -> None:
+    """Runs at several efforts and on agents are scheduled in one call each, waited for, and told apart."""
+    kaggle = kaggle_with("t")
+    kaggle.add_run("t", "m@high", RunScript(queued=30, running=5))
+    config, transport = kaggle.config, SimulatedTransport(kaggle)
+    async with Client(config, http=transport) as client:
+        report = await run_tasks(
+            client if over_http else kaggle,
+            ["t"],
+            ["m", "n@high"],
+            efforts=["low", "high"],
+            agents=["coder-2", "coder-1"],
+            until="ended",
+        )
+    (launch,) = report.launches
+    assert [(row.model, row.scheduled) for row in launch.rows] == [
+        ("m@low", True),
+        ("m@high", False),
+        ("n@high", True),
+        ("coder-2", True),
+        ("coder-1", True),
+    ]
+    assert kaggle.arguments("schedule_runs") == [
+        ("t", ("m@low",)),
+        ("t", ("m@high", "n@high")),
+        ("t", ("coder-2", "coder-1")),
+    ]
+    assert sorted(map(model_of, report.runs)) == ["coder-1", "coder-2", "m@high", "m@low", "n@high"]
+    assert all(run.state is RunState.COMPLETED for run in report.runs)
+
+
+async def test_a_task_that_is_not_run_on_agents() -> None:
+    """If any task is not run on agents, nothing is scheduled."""
+    kaggle = kaggle_with("a", "b")
+    kaggle.tasks["b"].candidate_type = CandidateType.MODEL_VERSIONS
+    with pytest.raises(UsageError, match="Task 'b' is run on models, not on agents"):
+        await run_tasks(kaggle, ["a", "b"], [], agents=["coder-1"])
+    assert kaggle.calls["schedule_runs"] == 0
+
+
+async def test_a_task_that_is_run_on_agents_only() -> None:
+    """A task that is run on agents is not scheduled on models."""
+    kaggle = kaggle_with("a", "b")
+    kaggle.tasks["b"].candidate_type = CandidateType.AGENTS
+    with pytest.raises(UsageError, match="Task 'b' is run on agents, not on models"):
+        await run_tasks(kaggle, ["b"], ["m"])
+    report = await run_tasks(kaggle, ["a", "b"], ["m"])
+    assert [failure.slug for failure in report.failures] == ["b"]
+    assert isinstance(report.failures[0], TaskFailed)
+
+
+async def test_the_second_of_two_calls_fails() -> None:
+    """The error says which runs the first call has scheduled."""
+    kaggle = kaggle_with("t")
+    kaggle.change(faults=(Fault("schedule_runs", first=2, raises=error_for_status("x", 400, "Not now.")),))
+    with pytest.raises(ApiError, match=r"Not now\.") as caught:
+        await run_tasks(kaggle, ["t"], ["m"], efforts=["low", "high"])
+    assert caught.value.hint
+    assert caught.value.hint.startswith("Runs on m@low have been scheduled.")
+
+
+RUNS = [
+    Run(id=0, model_version_slug="o/m@default"),
+    Run(id=1, model_version_slug="o/m@default", model_version_config_slug="c", effort="low"),
+    Run(id=2, model_version_slug="m", model_version_config_slug="c", effort="high"),
+    Run(id=3, model_version_slug="n", model_version_config_slug="n-high-reasoning-effort"),
+    Run(id=4, model_version_slug="m", agent_slug="coder-1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (["m"], [0]),
+        (["m@low"], [1]),
+        (["google/m-default@low"], [1]),
+        (["*@high"], [2, 3]),
+        (["m*"], [0, 1, 2]),
+        (["m@*"], [1, 2]),
+        (["coder-1", "n@high"], [3, 4]),
+    ],
+)
+def test_runs_are_selected_by_model_and_effort(asked: list[str], found: list[int]) -> None:
+    """A name means exactly that model, at exactly that effort; patterns are about whole labels."""
+    assert [run.id for run in runs_on("t", RUNS, asked)] == found
+
+
+async def test_outputs_of_efforts_are_in_folders_of_their_own(tmp_path: Path) -> None:
+    """The output of each run is in a folder that is called by its model and effort, or by its agent."""
+    kaggle = kaggle_with("t")
+    for label in ("m", "m@low", "m@high", "coder-1"):
+        kaggle.add_run("t", label)
+    report = only(await download_tasks(kaggle, ["t"], output=tmp_path))
+    assert isinstance(report, DownloadReport)
+    assert {path.name for path in (tmp_path / "t" / "1").iterdir()} == {"m", "m@low", "m@high", "coder-1"}
+    status = await task_status(kaggle, "t", ["m@low", "coder*"])
+    assert sorted(map(model_of, status.runs)) == ["coder-1", "m@low"]
