@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -103,15 +104,24 @@ class Clients:
         """The texts of the requests in the background."""
         return [*self._ended]
 
+    @property
+    def ended_ones(self) -> set[str]:
+        """The texts of those that have ended, with an answer or without."""
+        return {text for text, ended in self._ended.items() if ended.is_set()}
+
+    async def until_ended(self, text: str) -> None:
+        """Wait until a request has ended, with an answer or without."""
+        with anyio.fail_after(PATIENCE):
+            await self._ended[text].wait()
+
     async def until_answered(self, count: int) -> None:
         """Wait until so many requests have ended."""
         await until(lambda: len(self.statuses) == count)
 
     async def ended(self, *texts: str) -> list[int]:
         """The statuses of the answers to these requests, once they have come."""
-        with anyio.fail_after(PATIENCE):
-            for text in texts:
-                await self._ended[text].wait()
+        for text in texts:
+            await self.until_ended(text)
         return [self.statuses[text] for text in texts]
 
 
@@ -160,6 +170,32 @@ async def test_all_workers_share_the_limit_of_an_upstream(
             upstream.answer()
             await clients.until_answered(len(texts) - left + 1)
         assert set(await clients.ended(*texts)) == {200}
+    assert upstream.most == LIMIT
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+async def test_no_order_of_requests_exceeds_the_limit(
+    tmp_path: Path, upstream: HeldUpstream, count: str
+) -> None:
+    """However requests come, are answered and are given up, an upstream has as many as its limit and no more."""
+    options = ["--proxy-workers", count]
+    chance = random.Random(count)
+    with run_server(tmp_path / "data", *options, models=models(upstream), runs=False) as server:
+        async with clients_of(server) as clients:
+            for _ in range(50):
+                open_ones = [text for text in clients.started if text not in clients.ended_ones]
+                match chance.choice(["ask", "ask", "leave", "answer"]):
+                    case "leave" if open_ones:
+                        gone = chance.choice(open_ones)
+                        clients.leave(gone)
+                        await clients.until_ended(gone)
+                    case "answer" if asking := [held for held in upstream.held if held.text in open_ones]:
+                        asking[0].answered.set()
+                        await clients.until_ended(asking[0].text)
+                    case _:
+                        clients.start(str(len(clients.started)), "vendor/few", stream=chance.random() < 0.3)
+                await upstream.until(min(LIMIT, len(clients.started) - len(clients.ended_ones)))
+            assert set(clients.statuses.values()) == {200}
     assert upstream.most == LIMIT
 
 
