@@ -78,6 +78,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/results.py --tasks 5
 	$(BIN)/python benchmarks/local_runs.py
 	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.cluster
 	$(BIN)/python -m benchmarks.live_page
 	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/page.py
