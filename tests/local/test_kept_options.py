@@ -10,11 +10,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench import Client, resolve_config
-from fanbench.errors import LocalServerError
+from fanbench.cli.commands.serve import serve
+from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.address import find_server
 from fanbench.local.folder import DataFolder
 from fanbench.local.kept_options import flags_of, read_options, save_options
@@ -40,11 +42,22 @@ SETTINGS = st.fixed_dictionaries(
         "run_memory_mb": numbers,
         "run_environment": st.lists(words).map(tuple),
         "log_limit_mb": numbers,
+        "engine": st.sampled_from(["ray", "ray://10.0.0.1:6379"]),
         "workers": numbers,
         "stop_timeout": st.floats(0, 1e9),
         "model_idle": st.floats(1, 1e9),
     },
 )
+
+
+@pytest.mark.parametrize(
+    "written", ["ray://", "ray://h:x", "ray://h/x", "ray://u@h:1", "ray://h:99999", "dask", ""]
+)
+def test_an_engine_that_is_none(written: str) -> None:
+    """Whatever is no engine is refused with the ways to write one."""
+    outcome = CliRunner().invoke(serve, ["--engine", written])
+    assert isinstance(outcome.exception, UsageError)
+    assert "is neither local, ray nor ray://HOST:PORT" in str(outcome.exception)
 
 
 @given(SETTINGS)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from fanbench.local.serve import check_installed
 from fanbench.local.settings import default_data_folder
 
 START_TIMEOUT = 60.0
+START_TIMEOUT_WITH_RAY = 300.0
 STOP_TIMEOUT = 20.0
 """Seconds for the end of a server, after those that it gives its runs."""
 BACKGROUND_IDLE = 900
@@ -40,8 +42,8 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         LocalServerError: It cannot be started.
     """
     data = (data or default_data_folder()).absolute()
-    lock = DataFolder(data).lock_file
-    with anyio.move_on_after(START_TIMEOUT):
+    lock, timeout = DataFolder(data).lock_file, _start_timeout(data)
+    with anyio.move_on_after(timeout):
         while (server := find_server(data)) is None and is_locked(lock):  # noqa: ASYNC110 - another process
             await anyio.sleep(_LOOK_EVERY)  # it is starting, or ending and about to free the folder
     if server is not None:
@@ -67,7 +69,7 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
             stderr=errors,
             start_new_session=True,  # Ctrl-C in this terminal is not for the server
         )
-        with anyio.move_on_after(START_TIMEOUT):
+        with anyio.move_on_after(timeout):
             while True:
                 if (server := find_server(data)) is not None:
                     started = server.pid == process.pid
@@ -86,9 +88,17 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
                 await anyio.sleep(_LOOK_EVERY)
         process.terminate()
         raise LocalServerError(
-            f"The local server did not listen within {START_TIMEOUT:g} s.",
+            f"The local server did not listen within {timeout:g} s.",
             hint=f"See {DataFolder(data).server_log}.",
         )
+
+
+def _start_timeout(data: Path) -> float:
+    """The seconds that a server with the last options on this folder may take to start."""
+    with suppress(LocalServerError):  # it says so itself
+        if read_options(DataFolder(data)).engine != "local":
+            return START_TIMEOUT_WITH_RAY
+    return START_TIMEOUT
 
 
 def _last_options(data: Path) -> str | None:

@@ -51,6 +51,7 @@ from fanbench.local.carriers.ray.messages import (
 )
 from fanbench.local.environments import Environments
 from fanbench.local.executor import Protection
+from fanbench.local.executor.container import check_containers
 from fanbench.local.executor.lifetime import die_with_parent
 from fanbench.local.settings import find_dataset
 from fanbench.local.zips import write_output_zip
@@ -191,6 +192,8 @@ class _Worker:
     """What this process keeps from one run to the next, until it ends."""
 
     def __init__(self, isolation: str, datasets: str, hidden: tuple[str, ...]) -> None:
+        if isolation == "container":
+            check_containers()
         die_with_parent()  # the raylet, which is gone at once when a server with a Ray of its own is killed
         self._data = _data_folder()
         self._datasets = Path(os.environ.get("FANBENCH_DATASETS") or datasets)
