@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from fanbench.sweeps.sweep import plan_sweep as plan_sweep
     from fanbench.sweeps.sweep import sweep as sweep
     from fanbench.wire.messages import BenchmarkModel as BenchmarkModel
+    from fanbench.wire.messages import Citation as Citation
     from fanbench.wire.messages import CreationState as CreationState
     from fanbench.wire.messages import LogEntry as LogEntry
     from fanbench.wire.messages import Run as Run
@@ -78,7 +79,7 @@ _NAMES = {
     "fanbench.sweeps.report": "RunRow SweepReport",
     "fanbench.sweeps.results": "read_results",
     "fanbench.sweeps.sweep": "Sweep plan_sweep sweep",
-    "fanbench.wire.messages": "BenchmarkModel CreationState LogEntry Run RunState Task",
+    "fanbench.wire.messages": "BenchmarkModel Citation CreationState LogEntry Run RunState Task",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 

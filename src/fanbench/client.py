@@ -22,11 +22,14 @@ from fanbench.operations.lookup import NO_SUCH_CALL
 from fanbench.wire import protocol
 from fanbench.wire.candidates import Candidate, same_label, with_efforts
 from fanbench.wire.messages import (
+    AddTasksRequest,
+    AddTasksResponse,
     BatchScheduleRequest,
     BatchScheduleResponse,
     BenchmarkModel,
     CancelRunsRequest,
     CancelRunsResponse,
+    Citation,
     CreateTaskRequest,
     GetLeaderboardRequest,
     IntrospectTokenRequest,
@@ -47,6 +50,7 @@ from fanbench.wire.messages import (
     ModelProxyToken,
     ModelVersionCandidate,
     PublishTaskRequest,
+    RemoveTasksResponse,
     Run,
     RunIds,
     ScheduleResult,
@@ -55,7 +59,11 @@ from fanbench.wire.messages import (
     TaskQuota,
     TaskRequest,
     TaskSlugs,
+    UpdateTaskRequest,
+    UpdateTaskResponse,
+    UpdateTaskVersionRequest,
 )
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.pages import Pages
 from fanbench.wire.responses import invalid_answer
 from fanbench.wire.retry import RetryPolicy
@@ -494,13 +502,31 @@ class Client:
         return await self.transport.call(protocol.GET_TASK, TaskRequest(slug=split_task(task, version)), Task)
 
     def list_tasks(
-        self, *, regex: str | None = None, status: str | None = None, page_size: int = PAGE_SIZE
+        self,
+        *,
+        regex: str | None = None,
+        status: str | None = None,
+        owner: str = "",
+        benchmark: str = "",
+        version: int = 0,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Task]:
-        """Iterate over the caller's tasks; `status` is the name of a creation state such as "COMPLETED"."""
+        """Iterate over the caller's tasks, over those of another `owner`, or over those of a benchmark.
+
+        `status` is the name of a creation state such as "COMPLETED". With `benchmark`, a slug, `owner` is the owner of
+        the benchmark, and `version` the benchmark's; 0 stands for its published version, or else its draft. A server
+        that is older than these three does as if they were not given.
+        """
 
         async def fetch(token: str) -> tuple[list[Task], str]:
             request = ListTasksRequest(
-                regex_filter=regex or "", status_filter=status or "", page_size=page_size, page_token=token
+                regex_filter=regex or "",
+                status_filter=status or "",
+                owner_slug=owner,
+                benchmark_slug=benchmark,
+                version_number=version,
+                page_size=page_size,
+                page_token=token,
             )
             page = await self.transport.call(protocol.LIST_TASKS, request, ListTasksResponse)
             return page.tasks, page.next_page_token
@@ -515,6 +541,65 @@ class Client:
         """
         request = PublishTaskRequest(slug=split_task(task), publish_backing_notebook=publish_notebook)
         return await self.transport.call(protocol.PUBLISH_TASK, request, Task)
+
+    async def update_task(
+        self,
+        task: str,
+        *,
+        version: int = 0,
+        description: str | None = None,
+        tags: Sequence[str] | None = None,
+        provenance: str | None = None,
+        citations: Sequence[Citation] | None = None,
+    ) -> UpdateTaskResponse:
+        """Change what the page of the task's `version` says, by default of the newest: only what is not None.
+
+        An empty value removes what is there. The answer has the task as the server stored it: HTML in the Markdown of
+        `description` may be changed, tags are in lower case, and citations without an http(s) URL are dropped. It also
+        has the tags that the server does not know, which are left out. `provenance` has at most 4,000 characters.
+
+        Raises:
+            UsageError: There is nothing to change, or tags are given for a version, which has none of its own. Nothing
+                has been sent.
+            NotFound: The task does not exist, or the server does not have this call.
+            BadRequest: The provenance is too long.
+        """
+        change = Metadata(
+            description=description,
+            tags=None if tags is None else tuple(tags),
+            provenance=provenance,
+            citations=None if citations is None else tuple(citations),
+        )
+        if not change.given:
+            raise UsageError("Nothing was given to change.")
+        if version and tags is not None:
+            raise UsageError(
+                "Tags belong to a task, not to one of its versions.", hint="Leave the version out."
+            )
+        slug = split_task(task, version)
+        if version:
+            request = UpdateTaskVersionRequest(
+                slug=slug,
+                description=description or "",
+                provenance_sources=provenance or "",
+                citations=list(citations or ()),
+                update_mask=change.mask,
+            )
+            return UpdateTaskResponse(
+                task=await self.transport.call(protocol.UPDATE_TASK_VERSION, request, Task)
+            )
+        return await self.transport.call(
+            protocol.UPDATE_TASK,
+            UpdateTaskRequest(
+                slug=slug,
+                description=description or "",
+                tags=list(tags or ()),
+                provenance_sources=provenance or "",
+                citations=list(citations or ()),
+                update_mask=change.mask,
+            ),
+            UpdateTaskResponse,
+        )
 
     async def delete_task(self, task: str) -> None:
         """Delete the task. Only the local server supports it.
@@ -686,6 +771,37 @@ class Client:
             self.transport, run_id, target, include_source=include_source, progress=progress
         )
 
+    # --- Calls: benchmarks ---
+
+    async def add_tasks(
+        self, benchmark: str, tasks: str | Sequence[str], *, version: int = 0
+    ) -> AddTasksResponse:
+        """Add tasks to a benchmark of the caller, whose slug is `benchmark`. They may be of other owners.
+
+        `version` is the benchmark's; 0 stands for its published version, or else its draft. The answer has the tasks
+        that were added, and those that were there already.
+
+        Raises:
+            UsageError: The benchmark is written with an owner, or there are no tasks. Nothing has been sent.
+            NotFound: The benchmark or a task does not exist, or the server does not have this call.
+        """
+        request = _benchmark_tasks(benchmark, _list(tasks), version)
+        return await self.transport.call(protocol.ADD_TASKS, request, AddTasksResponse)
+
+    async def remove_tasks(
+        self, benchmark: str, tasks: str | Sequence[str], *, version: int = 0
+    ) -> RemoveTasksResponse:
+        """Remove tasks from a benchmark of the caller; the tasks themselves stay. See `add_tasks`.
+
+        The answer has the tasks that were removed, and those that were not there.
+
+        Raises:
+            UsageError: The benchmark is written with an owner, or there are no tasks. Nothing has been sent.
+            NotFound: The benchmark or a task does not exist, or the server does not have this call.
+        """
+        request = _benchmark_tasks(benchmark, _list(tasks), version)
+        return await self.transport.call(protocol.REMOVE_TASKS, request, RemoveTasksResponse)
+
     # --- Calls: models, leaderboards, quotas, tokens ---
 
     async def list_models(self) -> list[BenchmarkModel]:
@@ -782,6 +898,19 @@ async def local_server(
         if server.started:
             with anyio.CancelScope(shield=True):
                 await stop_server(folder)
+
+
+def _benchmark_tasks(benchmark: str, tasks: Sequence[str], version: int) -> AddTasksRequest:
+    if "/" in benchmark:
+        raise UsageError(
+            f"'{benchmark}' is not the slug of a benchmark.",
+            hint=f"Only your own benchmarks can be changed: write '{benchmark.rpartition('/')[2]}'.",
+        )
+    if not tasks:
+        raise UsageError("No tasks were given.")
+    return AddTasksRequest(
+        benchmark_slug=benchmark, version_number=version, task_slugs=[split_task(task) for task in tasks]
+    )
 
 
 def _list(names: Name | Sequence[Name]) -> list[Name]:

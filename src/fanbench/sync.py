@@ -241,6 +241,7 @@ class Client:
     get_task = _waits(async_client.Client.get_task)
     list_tasks = _iterates(async_client.Client.list_tasks)
     publish_task = _waits(async_client.Client.publish_task)
+    update_task = _waits(async_client.Client.update_task)
     delete_task = _waits(async_client.Client.delete_task)
 
     schedule_runs = _waits(async_client.Client.schedule_runs)
@@ -248,6 +249,9 @@ class Client:
     list_runs = _iterates(async_client.Client.list_runs)
     logs = _iterates(async_client.Client.logs)
     download_output = _waits(async_client.Client.download_output)
+
+    add_tasks = _waits(async_client.Client.add_tasks)
+    remove_tasks = _waits(async_client.Client.remove_tasks)
 
     list_models = _waits(async_client.Client.list_models)
     list_configs = _waits(async_client.Client.list_configs)

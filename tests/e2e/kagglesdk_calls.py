@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from kagglesdk.benchmarks.services import benchmark_tasks_api_service, benchmarks_api_service
 from kagglesdk.models.services import model_proxy_api_service
 from kagglesdk.security.services import oauth_service
@@ -81,5 +82,10 @@ def _value_objections(value: Any, kind: Any, where: str) -> Iterator[str]:
     elif kind is datetime:
         if not isinstance(value, str) or not TIME.fullmatch(value):
             yield f"{where}: {value!r} is no time with milliseconds and a Z"
+    elif kind is FieldMask:
+        mask = FieldMask()
+        mask.FromJsonString(value)
+        if mask.ToJsonString() != value:
+            yield f"{where}: {value!r} is no list of paths"
     elif type(value) not in WIRE_TYPES[kind]:
         yield f"{where}: {value!r} is no {kind.__name__}"

@@ -18,6 +18,7 @@ import pytest
 
 from fanbench import Client, FanbenchError, resolve_config
 from fanbench.wire import protocol
+from fanbench.wire.messages import Citation
 from fanbench.wire.protocol import Call
 from tests.e2e.kagglesdk_calls import classes, objections
 from tests.local.server_process import TASK, ServerProcess, push, run, task_source
@@ -91,6 +92,7 @@ async def _everything(client: Client, token: str, folder: Path) -> None:
     await client.introspect_token(token)
     await client.introspect_token("wrong")
     await _cancel(client)
+    await _describe(client)
     await client.delete_task("heard-fails")
     for refused in (
         client.leaderboard("me", "none", version=2),
@@ -100,6 +102,25 @@ async def _everything(client: Client, token: str, folder: Path) -> None:
     ):
         with suppress(FanbenchError):
             await refused
+
+
+async def _describe(client: Client) -> None:
+    """Change the page of a task, and the tasks of a benchmark."""
+    citations = [Citation(title="A paper", url="arxiv.org/abs/1"), Citation(title="No URL", url="ftp://x")]
+    updated = await client.update_task(
+        "heard",
+        description="# Sums",
+        tags=["Mathematics", "unheard of"],
+        provenance="Me",
+        citations=citations,
+    )
+    assert updated.invalid_tags == ["unheard of"]
+    await client.update_task("heard", version=1, description="", citations=citations, provenance="")
+    await client.add_tasks("talks", ["heard", "heard-talks"])
+    await client.add_tasks("talks", ["heard", "heard-fails"], version=1)
+    _ = [task async for task in client.list_tasks(owner="local", benchmark="talks", version=1)]
+    await client.remove_tasks("talks", ["heard", "heard-fails"])
+    await client.remove_tasks("talks", "heard", version=1)
 
 
 async def _cancel(client: Client) -> None:

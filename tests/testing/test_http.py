@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,16 @@ import anyio
 import httpx
 import pytest
 
-from fanbench import Anonymous, Client, Config, ConnectionFailed, NotFound, RateLimited, ServerFault
+from fanbench import (
+    Anonymous,
+    BadRequest,
+    Client,
+    Config,
+    ConnectionFailed,
+    NotFound,
+    RateLimited,
+    ServerFault,
+)
 from fanbench.testing import (
     Fault,
     RunScript,
@@ -24,7 +33,8 @@ from fanbench.testing import (
     serve,
 )
 from fanbench.wire.downloads import BadZip
-from fanbench.wire.messages import Leaderboard, LeaderboardRow, LogEntry, RunState
+from fanbench.wire.messages import Citation, Leaderboard, LeaderboardRow, LogEntry, RunState
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.retry import RetryPolicy
 from tests.e2e.kagglesdk_calls import classes, objections
 
@@ -54,7 +64,7 @@ async def everything(client: Any, folder: Path) -> list[object]:
     async def learn(call: Awaitable[Any]) -> None:
         try:
             seen.append(await call)
-        except (NotFound, ServerFault, RateLimited, BadZip, ConnectionFailed) as error:
+        except (NotFound, BadRequest, ServerFault, RateLimited, BadZip, ConnectionFailed) as error:
             seen.append(type(error))
 
     async def log(run_id: int) -> str:
@@ -87,6 +97,7 @@ async def everything(client: Any, folder: Path) -> list[object]:
     for _ in range(3):
         await learn(client.download_output(1002, folder / "1002"))
     seen[-3:] = [outcome if isinstance(outcome, type) else "downloaded" for outcome in seen[-3:]]
+    seen += await pages_and_benchmarks(client, learn)
     published = await client.publish_task("t", publish_notebook=True)
     seen.append((published.is_public, published.is_backing_notebook_published))
     seen.append([task.slug async for task in client.list_tasks(regex="^t", status="COMPLETED")])
@@ -106,6 +117,33 @@ async def everything(client: Any, folder: Path) -> list[object]:
     return seen
 
 
+async def pages_and_benchmarks(
+    client: Any, learn: Callable[[Awaitable[Any]], Awaitable[None]]
+) -> list[object]:
+    """Change what pages say and which tasks are in the benchmark `me/board`."""
+    citations = [Citation(title="A", url="a.org"), Citation(title="B", url="ftp://b")]
+    seen: list[object] = []
+    answer = await client.update_task("t", description="# T", tags=["Reasoning ", "new"], citations=citations)
+    seen += [answer.invalid_tags, Metadata.of(answer.task)]
+    answer = await client.update_task("t", version=1, provenance="p", description="")
+    seen.append(Metadata.of(answer.task))
+    for call in (
+        client.update_task("t", version=7, provenance="p"),
+        client.update_task("t", provenance="p" * 4001),
+        client.add_tasks("board", ["t", "t"]),
+        client.add_tasks("board", "t", version=1),
+        client.add_tasks("none", "t"),
+        client.add_tasks("board", "none"),
+        client.remove_tasks("board", ["none", "t"], version=2),
+    ):
+        await learn(call)
+    seen.append([task.slug async for task in client.list_tasks(owner="me", benchmark="board")])
+    await learn(client.remove_tasks("board", ["none", "t"]))
+    seen.append([task.slug async for task in client.list_tasks(owner="me", benchmark="board", version=1)])
+    seen.append([task.slug async for task in client.list_tasks(owner="them")])
+    return seen
+
+
 async def read_into(seen: list[str], entries: AsyncIterable[LogEntry]) -> None:
     async for entry in entries:
         seen.append(entry.data)
@@ -120,6 +158,7 @@ def a_kaggle() -> SimulatedKaggle:
     }
     scenario = Scenario(latency=0.0, creation=0.0, runs=runs, can_delete=True, page_size=1)
     kaggle = SimulatedKaggle(scenario, models=["a", "b", "skipped"])
+    kaggle.benchmarks["me", "board"] = []
     kaggle.leaderboards["me", "board"] = Leaderboard(rows=[LeaderboardRow(model_version_name="A")])
     return kaggle
 
@@ -214,7 +253,7 @@ async def test_the_vendor_reads_all_answers(tmp_path: Path) -> None:
     async with Client(kaggle.config, http=Wiretap(kaggle), retry=ONCE) as client:
         await everything(client, tmp_path)
     kinds = {name for name, status, _ in exchanges if status == 200}
-    assert len(kinds) == 15
+    assert len(kinds) == 19
     assert kinds - vendors.keys() == {"benchmarks.BenchmarkTasksApiService/DeleteBenchmarkTask"}
     for name, status, body in exchanges:
         if status != 200:

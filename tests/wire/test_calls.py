@@ -18,6 +18,7 @@ from fanbench import (
     BadRequest,
     Basic,
     Bearer,
+    Citation,
     Client,
     Config,
     Conflict,
@@ -156,6 +157,49 @@ CALLS: list[tuple[str, Callable[[Client], Awaitable[Any]], dict[str, Any], Any]]
         {"activeTerminatedCount": 2},
     ),
     (
+        "benchmarks.BenchmarkTasksApiService/UpdateBenchmarkTask",
+        lambda client: client.update_task("a", description="", tags=["x"], citations=[Citation(url="b.org")]),
+        {
+            "slug": {"taskSlug": "a"},
+            "tags": ["x"],
+            "citations": [{"url": "b.org"}],
+            "updateMask": "description,tags,citations",
+        },
+        {"task": TASK, "invalidTags": ["x"]},
+    ),
+    (
+        "benchmarks.BenchmarkTasksApiService/UpdateBenchmarkTaskVersion",
+        lambda client: client.update_task("me/a", version=2, provenance="p"),
+        {
+            "slug": {"ownerSlug": "me", "taskSlug": "a", "versionNumber": 2},
+            "provenanceSources": "p",
+            "updateMask": "provenanceSources",
+        },
+        TASK,
+    ),
+    (
+        "benchmarks.BenchmarkTasksApiService/ListBenchmarkTasks",
+        lambda client: anext(client.list_tasks(owner="o", benchmark="b", version=2), None),
+        {"ownerSlug": "o", "benchmarkSlug": "b", "versionNumber": 2, "pageSize": 100},
+        {"tasks": []},
+    ),
+    (
+        "benchmarks.BenchmarksApiService/AddTasksToBenchmark",
+        lambda client: client.add_tasks("b", ["a", "o/c"], version=2),
+        {
+            "benchmarkSlug": "b",
+            "versionNumber": 2,
+            "taskSlugs": [{"taskSlug": "a"}, {"ownerSlug": "o", "taskSlug": "c"}],
+        },
+        {"addedTasks": [TASK["slug"]], "skippedTasks": []},
+    ),
+    (
+        "benchmarks.BenchmarksApiService/RemoveTasksFromBenchmark",
+        lambda client: client.remove_tasks("b", "a"),
+        {"benchmarkSlug": "b", "taskSlugs": [{"taskSlug": "a"}]},
+        {"removedTasks": [TASK["slug"]]},
+    ),
+    (
         "benchmarks.BenchmarkTasksApiService/GetBenchmarkTaskQuota",
         lambda client: client.task_quota(),
         {},
@@ -218,6 +262,22 @@ async def test_calls(
     assert sent(route) == [fields]
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"
     assert request.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.update_task("a"),
+        lambda client: client.update_task("a", version=1, tags=["x"]),
+        lambda client: client.add_tasks("me/b", ["a"]),
+        lambda client: client.remove_tasks("b", []),
+    ],
+)
+async def test_senseless_calls_are_not_sent(client: Client, call: Callable[[Client], Awaitable[Any]]) -> None:
+    """A change of nothing, tags for a version, a benchmark with an owner and no tasks are refused here."""
+    async with client:
+        with pytest.raises(UsageError):
+            await call(client)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from fanbench.errors import LocalServerError
 from fanbench.local.advertise import names_of
 from fanbench.local.origins import OwnNames
-from fanbench.local.routes import accounts, pages, runs, tasks
+from fanbench.local.routes import accounts, benchmarks, pages, runs, tasks
 from fanbench.local.routes.proxy import ModelProxy
 from fanbench.local.wire import (
     JSON,
@@ -33,6 +33,7 @@ from fanbench.local.wire import (
 )
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
+    AddTasksRequest,
     BatchScheduleRequest,
     CancelRunsRequest,
     CreateTaskRequest,
@@ -46,6 +47,8 @@ from fanbench.wire.messages import (
     PublishTaskRequest,
     RunRequest,
     TaskRequest,
+    UpdateTaskRequest,
+    UpdateTaskVersionRequest,
     decode,
     encode,
 )
@@ -59,6 +62,8 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
     protocol.GET_TASK: (TaskRequest, tasks.get_task),
     protocol.LIST_TASKS: (ListTasksRequest, tasks.list_tasks),
     protocol.PUBLISH_TASK: (PublishTaskRequest, tasks.publish_task),
+    protocol.UPDATE_TASK: (UpdateTaskRequest, tasks.update_task),
+    protocol.UPDATE_TASK_VERSION: (UpdateTaskVersionRequest, tasks.update_task_version),
     protocol.DELETE_TASK: (TaskRequest, tasks.delete_task),
     protocol.SCHEDULE_RUNS: (BatchScheduleRequest, runs.schedule),
     protocol.CANCEL_RUNS: (CancelRunsRequest, runs.cancel_runs),
@@ -67,6 +72,8 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
     protocol.DOWNLOAD_OUTPUT: (RunRequest, runs.run_output),
     protocol.LIST_MODELS: (ListModelsRequest, accounts.list_models),
     protocol.LIST_CONFIGS: (ListConfigsRequest, accounts.list_configs),
+    protocol.ADD_TASKS: (AddTasksRequest, benchmarks.add_tasks),
+    protocol.REMOVE_TASKS: (AddTasksRequest, benchmarks.remove_tasks),
     protocol.GET_LEADERBOARD: (GetLeaderboardRequest, accounts.leaderboard),
     protocol.GET_TASK_QUOTA: (TaskRequest, accounts.task_quota),
     protocol.CREATE_PROXY_TOKEN: (TaskRequest, accounts.create_proxy_token),

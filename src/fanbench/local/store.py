@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeEngine
 
 from fanbench._util.text import without_surrogates
 from fanbench.local.database import RECONNECT_SECONDS, is_duplicate, is_unreachable, open_engine
-from fanbench.wire.messages import CreationState, RunState
+from fanbench.wire.messages import Citation, CreationState, RunState
 
 _log = structlog.get_logger(__name__)
 
@@ -107,6 +107,25 @@ class _Texts(TypeDecorator[list[str]]):
         return value and [_storable(each) for each in value]
 
 
+class _Citations(TypeDecorator[list[Citation]]):
+    """Citations, each as an object with two texts."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: list[Citation] | None, dialect: object
+    ) -> list[dict[str, str]] | None:
+        return (
+            value
+            if value is None
+            else [{"title": _storable(each.title), "url": _storable(each.url)} for each in value]
+        )
+
+    def process_result_value(self, value: list[dict[str, str]] | None, dialect: object) -> list[Citation]:
+        return [Citation(**each) for each in value or ()]
+
+
 class _Whole(TypeDecorator[int]):
     """A whole number of 64 bits; a larger one, such as the nonsensical cost of an upstream, becomes the largest."""
 
@@ -131,6 +150,7 @@ class Base(DeclarativeBase):
         CreationState: _enum(CreationState),
         RunState: _enum(RunState),
         list[str]: _Texts,
+        list[Citation]: _Citations,
     }
 
 
@@ -148,6 +168,23 @@ class VersionRow(Base):
     datasets: Mapped[list[str]] = mapped_column(default=list)
     public: Mapped[bool] = mapped_column(default=False)
     notebook_public: Mapped[bool] = mapped_column(default=False)
+    description: Mapped[str] = mapped_column(default="", server_default="")
+    tags: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    """Those of the task: all its versions have the same."""
+    provenance: Mapped[str] = mapped_column(default="", server_default="")
+    citations: Mapped[list[Citation]] = mapped_column(default=list, server_default="[]")
+
+
+class BenchmarkTaskRow(Base):
+    """A version of a task that belongs to a benchmark. A benchmark is there as long as it has tasks."""
+
+    __tablename__ = "benchmark_task"
+    __table_args__ = (UniqueConstraint("benchmark", "task"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    benchmark: Mapped[str]
+    task: Mapped[str]
+    """The slug of the task, of which a benchmark has one version."""
+    version_id: Mapped[int] = mapped_column(ForeignKey("task_version.id"))
 
 
 class RunRow(Base):
@@ -209,6 +246,7 @@ class UsageRow(Base):
     cost_nanodollars: Mapped[int] = mapped_column(_Whole, default=0)
 
 
+_PAGE_COLUMNS = ("description", "tags", "provenance", "citations")
 _USAGE_COLUMNS = ("token_id", "model", "at", "input_tokens", "output_tokens", "cost_nanodollars")
 
 
@@ -319,12 +357,17 @@ class Store:
     # --- Versions of tasks ---
 
     async def add_version(self, slug: str, datasets: Sequence[str]) -> VersionRow:
-        newest = select(func.max(VersionRow.version)).where(VersionRow.slug == slug)
+        """Add a version. Its page says what that of the version before it says."""
+        newest = (
+            select(VersionRow).where(VersionRow.slug == slug).order_by(VersionRow.version.desc()).limit(1)
+        )
         while True:
             try:
                 async with self._change() as session:
-                    number = (await session.scalar(newest) or 0) + 1
-                    row = VersionRow(slug=slug, version=number, datasets=list(datasets))
+                    before = await session.scalar(newest)
+                    kept = {name: getattr(before, name) for name in _PAGE_COLUMNS} if before else {}
+                    number = (before.version if before else 0) + 1
+                    row = VersionRow(slug=slug, version=number, datasets=list(datasets), **kept)
                     session.add(row)
                 return row
             except IntegrityError as error:  # another push of the task was faster
@@ -354,6 +397,16 @@ class Store:
         async with self._session() as session:
             return list(await session.scalars(query))
 
+    @_again
+    async def update_page(self, row: VersionRow, **values: Any) -> None:
+        """Change what the page of a version says. Tags are changed for all versions of the task."""
+        tags = {"tags": values.pop("tags")} if "tags" in values else None
+        async with self._change() as session:
+            if tags:
+                await session.execute(update(VersionRow).where(VersionRow.slug == row.slug).values(**tags))
+            if values:
+                await session.execute(update(VersionRow).where(VersionRow.id == row.id).values(**values))
+
     async def delete_task(self, slug: str) -> tuple[list[int], list[int]]:
         """Delete the task. Return the ids of its versions and of its runs."""
         mine = select(VersionRow.id).where(VersionRow.slug == slug)
@@ -362,8 +415,40 @@ class Store:
             versions = list(await session.scalars(mine.with_for_update()))
             runs = list(await session.scalars(select(RunRow.id).where(RunRow.version_id.in_(mine))))
             await session.execute(delete(RunRow).where(RunRow.version_id.in_(mine)))
+            await session.execute(delete(BenchmarkTaskRow).where(BenchmarkTaskRow.task == slug))
             await session.execute(delete(VersionRow).where(VersionRow.slug == slug))
         return versions, runs
+
+    # --- Benchmarks ---
+
+    @_again
+    async def benchmark(self, slug: str) -> list[VersionRow]:
+        """The versions of tasks in the benchmark, in the order in which they were added; none if it does not exist."""
+        query = select(VersionRow).join(BenchmarkTaskRow, BenchmarkTaskRow.version_id == VersionRow.id)
+        query = query.where(BenchmarkTaskRow.benchmark == slug).order_by(BenchmarkTaskRow.id)
+        async with self._session() as session:
+            return list(await session.scalars(query))
+
+    async def add_to_benchmark(self, slug: str, version: VersionRow) -> bool:
+        """Add a version of a task to the benchmark; False if it has one already."""
+        try:
+            async with self._change() as session:
+                row = BenchmarkTaskRow(benchmark=slug, task=version.slug, version_id=version.id)
+                session.add(row)
+        except IntegrityError as error:
+            if not is_duplicate(error):
+                raise
+            return False
+        return True
+
+    @_again
+    async def remove_from_benchmark(self, slug: str, task: str) -> None:
+        """Remove the task from the benchmark, if it is there."""
+        gone = delete(BenchmarkTaskRow).where(
+            BenchmarkTaskRow.benchmark == slug, BenchmarkTaskRow.task == task
+        )
+        async with self._change() as session:
+            await session.execute(gone)
 
     # --- Runs ---
 

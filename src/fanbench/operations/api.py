@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from fanbench.config import Config
 from fanbench.wire.messages import (
+    AddTasksResponse,
     BenchmarkModel,
     CancelRunsResponse,
+    Citation,
     IntrospectTokenResponse,
     Leaderboard,
     LogEntry,
     ModelConfig,
     ModelProxyQuotas,
     ModelProxyToken,
+    RemoveTasksResponse,
     Run,
     ScheduleResult,
     Task,
     TaskQuota,
+    UpdateTaskResponse,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +39,15 @@ class Api(Protocol):
 
     async def create_task(self, slug: str, text: str, *, datasets: Sequence[str] = ()) -> Task: ...
     async def get_task(self, task: str, *, version: int = 0) -> Task: ...
-    def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]: ...
+    def list_tasks(
+        self,
+        *,
+        regex: str | None = None,
+        status: str | None = None,
+        owner: str = "",
+        benchmark: str = "",
+        version: int = 0,
+    ) -> AsyncIterator[Task]: ...
     async def schedule_runs(
         self,
         task: str,
@@ -69,9 +81,25 @@ class Api(Protocol):
         progress: Callable[[int, int | None], None] | None = None,
     ) -> Downloaded: ...
     async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task: ...
+    async def update_task(
+        self,
+        task: str,
+        *,
+        version: int = 0,
+        description: str | None = None,
+        tags: Sequence[str] | None = None,
+        provenance: str | None = None,
+        citations: Sequence[Citation] | None = None,
+    ) -> UpdateTaskResponse: ...
     async def delete_task(self, task: str) -> None: ...
     async def list_models(self) -> list[BenchmarkModel]: ...
     async def list_configs(self, version_ids: Sequence[int] = ()) -> list[ModelConfig]: ...
+    async def add_tasks(
+        self, benchmark: str, tasks: str | Sequence[str], *, version: int = 0
+    ) -> AddTasksResponse: ...
+    async def remove_tasks(
+        self, benchmark: str, tasks: str | Sequence[str], *, version: int = 0
+    ) -> RemoveTasksResponse: ...
     async def create_proxy_token(self) -> ModelProxyToken: ...
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard: ...
     async def task_quota(self) -> TaskQuota: ...

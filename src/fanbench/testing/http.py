@@ -20,13 +20,14 @@ import anyio
 import httpx
 import msgspec
 
-from fanbench.errors import ApiError, BadAnswer, ConnectionFailed, FanbenchError
+from fanbench.errors import ApiError, BadAnswer, ConnectionFailed, FanbenchError, error_for_status
 from fanbench.faults.answers import HttpAnswer, pieces_of
 from fanbench.faults.damage import error_answer, html_answer
 from fanbench.faults.fault import API_CALLS, Fault, connection_lost
 from fanbench.testing.kaggle import SimulatedKaggle
 from fanbench.wire import protocol
 from fanbench.wire.messages import (
+    AddTasksRequest,
     BatchScheduleRequest,
     BatchScheduleResponse,
     CancelRunsRequest,
@@ -46,9 +47,13 @@ from fanbench.wire.messages import (
     PublishTaskRequest,
     RunRequest,
     TaskRequest,
+    UpdateTaskRequest,
+    UpdateTaskResponse,
+    UpdateTaskVersionRequest,
     decode,
     encode,
 )
+from fanbench.wire.metadata import requested_change
 from fanbench.wire.slugs import join_task
 
 __all__ = ["HttpAnswer", "SimulatedServer", "SimulatedTransport", "answer", "serve"]
@@ -108,13 +113,22 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
         case "ListBenchmarkTasks":
             tasks = decode(body, ListTasksRequest)
             start, size = int(tasks.page_token or tasks.skip), tasks.page_size
-            page, following = await kaggle.page_of_tasks(tasks.regex_filter, tasks.status_filter, start, size)
+            scope = (tasks.owner_slug, tasks.benchmark_slug, tasks.version_number)
+            page, following = await kaggle.page_of_tasks(
+                tasks.regex_filter, tasks.status_filter, start, size, scope=scope
+            )
             total = len(kaggle.tasks)
             return ListTasksResponse(tasks=page, total_results=total, next_page_token=str(following or ""))
         case "PublishBenchmarkTask":
             publish = decode(body, PublishTaskRequest)
             with_notebook = publish.publish_backing_notebook
             return await kaggle.publish_task(join_task(publish.slug), publish_notebook=with_notebook)
+        case "UpdateBenchmarkTask":
+            return await _update(kaggle, decode(body, UpdateTaskRequest))
+        case "UpdateBenchmarkTaskVersion":
+            updated = (await _update(kaggle, decode(body, UpdateTaskVersionRequest))).task
+            assert updated is not None
+            return updated
         case "DeleteBenchmarkTask":
             await kaggle.delete_task(join_task(decode(body, TaskRequest).slug))
             return Message()
@@ -164,6 +178,16 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
         case "ListBenchmarkModelVersionConfigs":
             ids = decode(body, ListConfigsRequest).benchmark_model_version_ids
             return ListConfigsResponse(configs=await kaggle.list_configs(ids))
+        case "AddTasksToBenchmark":
+            add = decode(body, AddTasksRequest)
+            return await kaggle.add_tasks(
+                add.benchmark_slug, [*map(join_task, add.task_slugs)], version=add.version_number
+            )
+        case "RemoveTasksFromBenchmark":
+            remove = decode(body, AddTasksRequest)
+            return await kaggle.remove_tasks(
+                remove.benchmark_slug, [*map(join_task, remove.task_slugs)], version=remove.version_number
+            )
         case "GetBenchmarkLeaderboard":
             board = decode(body, GetLeaderboardRequest)
             version = board.version_number or None
@@ -178,6 +202,19 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             return await kaggle.introspect_token(decode(body, IntrospectTokenRequest).token)
         case _:
             return _problem(404, "No such call.")
+
+
+async def _update(
+    kaggle: SimulatedKaggle, request: UpdateTaskRequest | UpdateTaskVersionRequest
+) -> UpdateTaskResponse:
+    version = request.slug.version_number
+    try:
+        change = requested_change(request)
+    except ValueError as error:
+        raise error_for_status("update_task", 400, str(error)) from None
+    if bool(version) != isinstance(request, UpdateTaskVersionRequest):
+        raise error_for_status("update_task", 400, "The version does not go with this call.")
+    return await kaggle.update_task(join_task(request.slug), version=version, **change.given)
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> HttpAnswer:

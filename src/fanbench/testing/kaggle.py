@@ -30,9 +30,11 @@ from fanbench.wire import protocol
 from fanbench.wire.candidates import Candidate, config_slug, normalize_label, same_label, with_efforts
 from fanbench.wire.downloads import BadZip, Downloaded
 from fanbench.wire.messages import (
+    AddTasksResponse,
     BenchmarkModel,
     CancelRunsResponse,
     CandidateType,
+    Citation,
     CreationState,
     IntrospectTokenResponse,
     Leaderboard,
@@ -44,15 +46,19 @@ from fanbench.wire.messages import (
     ModelVersion,
     QuotaBalance,
     RefillPeriod,
+    RemoveTasksResponse,
     Run,
     RunState,
     ScheduleResult,
     Task,
     TaskQuota,
+    TaskSlug,
+    UpdateTaskResponse,
 )
+from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_tag
 from fanbench.wire.pages import Pages
 from fanbench.wire.safe_unzip import UnpackedFile, changed
-from fanbench.wire.slugs import normalize_model
+from fanbench.wire.slugs import join_task, normalize_model, split_task
 
 __all__ = ["Moment", "SimulatedKaggle"]
 
@@ -79,6 +85,8 @@ class SimulatedKaggle:
         models: The models that `list_models` returns. Without any, all models may be scheduled, at any effort.
         configs: The models at efforts that `list_configs` returns.
         agents: The slugs of the agents that may be scheduled, and of the models behind them.
+        tags: The tags that tasks can have.
+        benchmarks: The tasks of each benchmark, with their versions, by (owner, benchmark).
         leaderboards: The leaderboards by (owner, benchmark).
         balances, run_quota, proxy_token: What the calls for quotas and tokens return; None for what follows from
             the runs and the clock.
@@ -111,6 +119,8 @@ class SimulatedKaggle:
                 self.models.append(each)
         self.tasks: dict[str, SimulatedTask] = {}
         self.runs: dict[int, SimulatedRun] = {}
+        self.tags = {"computer vision", "mathematics", "reasoning"}
+        self.benchmarks: dict[tuple[str, str], list[TaskSlug]] = {}
         self.leaderboards: dict[tuple[str, str], Leaderboard] = {}
         self.balances: list[QuotaBalance] | None = None
         self.run_quota: TaskQuota | None = None
@@ -308,20 +318,40 @@ class SimulatedKaggle:
                 raise error_for_status("get_task", 404, "No such task.")
             return shown
 
-    def list_tasks(self, *, regex: str | None = None, status: str | None = None) -> AsyncIterator[Task]:
-        return _pages(protocol.LIST_TASKS, partial(self.page_of_tasks, regex or "", status or ""))
+    def list_tasks(
+        self,
+        *,
+        regex: str | None = None,
+        status: str | None = None,
+        owner: str = "",
+        benchmark: str = "",
+        version: int = 0,
+    ) -> AsyncIterator[Task]:
+        scope = (owner, benchmark, version)
+        return _pages(
+            protocol.LIST_TASKS, partial(self.page_of_tasks, regex or "", status or "", scope=scope)
+        )
 
     async def page_of_tasks(
-        self, regex: str, status: str, start: int, size: int | None = None
+        self,
+        regex: str,
+        status: str,
+        start: int,
+        size: int | None = None,
+        *,
+        scope: tuple[str, str, int] = ("", "", 0),
     ) -> tuple[list[Task], int | None]:
-        """One page of `list_tasks`, from number `start` on, and where the next page starts."""
-        async with self._call("list_tasks", (regex, status)):
+        """One page of `list_tasks`, from number `start` on, and where the next page starts.
+
+        `scope` is an owner, a benchmark and its version; empty for all tasks.
+        """
+        async with self._call("list_tasks", (regex, status, *(scope if any(scope) else ()))):
             try:
                 pattern = re.compile(regex)
             except re.error as error:
                 text = f"{regex!r} is not a regular expression: {error}"
                 raise error_for_status("list_tasks", 400, text) from None
-            shown = [task.visible(self.now(), self.scenario.push_lag) for task in self.tasks.values()]
+            shown = self._tasks_in(*scope)
             listed = [
                 task
                 for task in shown
@@ -331,11 +361,52 @@ class SimulatedKaggle:
             ]
             return self._page(listed, start, size)
 
+    def _tasks_in(self, owner: str, benchmark: str, version: int) -> list[Task | None]:
+        """What the server shows of each task: of all, of those of an owner, or of those of a benchmark."""
+        now, lag, known = self.now(), self.scenario.push_lag, self.scenario.has_benchmarks
+        if benchmark and known:
+            mapped = self._benchmark(owner, benchmark, version, "list_tasks")
+            return [
+                self._task(join_task(slug), "list_tasks").visible(now, lag, slug.version_number)
+                for slug in mapped
+            ]
+        shown = [task.visible(now, lag) for task in self.tasks.values()]
+        return [task for task in shown if task and (not known or owner in ("", task.slug.owner_slug))]
+
     async def publish_task(self, task: str, *, publish_notebook: bool = True) -> Task:
         async with self._call("publish_task", (task, publish_notebook)):
             found = self._task(task, "publish_task")
             found.is_public, found.is_notebook_public = True, publish_notebook
             return found.message(self.now())
+
+    async def update_task(
+        self,
+        task: str,
+        *,
+        version: int = 0,
+        description: str | None = None,
+        tags: Sequence[str] | None = None,
+        provenance: str | None = None,
+        citations: Sequence[Citation] | None = None,
+    ) -> UpdateTaskResponse:
+        change = Metadata(
+            description=None if description is None else self.scenario.sanitize(description),
+            tags=None if tags is None else tuple(tags),
+            provenance=provenance,
+            citations=None if citations is None else tuple(citations),
+        )
+        async with self._call("update_task", (task, version, change.given)):
+            if not self.scenario.can_update:
+                raise error_for_status("update_task", 404, "No such call.")
+            found = self._task(task, "update_task")
+            if not 0 <= version <= found.newest.number:
+                raise error_for_status("update_task", 404, "No such version.")
+            if len(provenance or "") > PROVENANCE_LIMIT:
+                text = f"The provenance has more than {PROVENANCE_LIMIT} characters."
+                raise error_for_status("update_task", 400, text)
+            updated = found.update(change.stored(self.tags), version)
+            unknown = [tag for tag in tags or () if stored_tag(tag) not in self.tags]
+            return UpdateTaskResponse(task=found.message(self.now(), updated), invalid_tags=unknown)
 
     async def delete_task(self, task: str) -> None:
         async with self._call("delete_task", task):
@@ -526,6 +597,36 @@ class SimulatedKaggle:
             wanted = set(version_ids)
             return [each for each in self.configs if not wanted or each.benchmark_model_version_id in wanted]
 
+    async def add_tasks(
+        self, benchmark: str, tasks: str | Sequence[str], *, version: int = 0
+    ) -> AddTasksResponse:
+        wanted = [tasks] if isinstance(tasks, str) else list(dict.fromkeys(tasks))
+        async with self._call("add_tasks", (benchmark, tuple(wanted), version)):
+            there = self._own_benchmark(benchmark, version, "add_tasks")
+            names = set(map(join_task, there))
+            found = [self._task(task, "add_tasks") for task in wanted]
+            slugs = [task.version_slug(task.newest.number) for task in found]
+            added = [slug for slug in slugs if join_task(slug) not in names]
+            there += added
+            return AddTasksResponse(
+                added_tasks=added, skipped_tasks=[slug for slug in slugs if slug not in added]
+            )
+
+    async def remove_tasks(
+        self, benchmark: str, tasks: str | Sequence[str], *, version: int = 0
+    ) -> RemoveTasksResponse:
+        wanted = [tasks] if isinstance(tasks, str) else list(dict.fromkeys(tasks))
+        async with self._call("remove_tasks", (benchmark, tuple(wanted), version)):
+            there = self._own_benchmark(benchmark, version, "remove_tasks")
+            mapped = {join_task(slug): slug for slug in there}
+            names = [task if "/" in task else f"{self.username}/{task}" for task in wanted]
+            removed = [mapped[name] for name in names if name in mapped]
+            there[:] = [slug for slug in there if slug not in removed]
+            return RemoveTasksResponse(
+                removed_tasks=removed,
+                skipped_tasks=[split_task(name) for name in names if name not in mapped],
+            )
+
     async def leaderboard(self, owner: str, benchmark: str, *, version: int | None = None) -> Leaderboard:
         async with self._call("leaderboard", (owner, benchmark, version)):
             if (owner, benchmark) not in self.leaderboards:
@@ -663,6 +764,18 @@ class SimulatedKaggle:
         if task is None:
             raise error_for_status(call, 404, "No such task.")
         return task
+
+    def _benchmark(self, owner: str, benchmark: str, version: int, call: ApiCall) -> list[TaskSlug]:
+        """The tasks of a benchmark, which has one version."""
+        found = self.benchmarks.get((owner or self.username, benchmark))
+        if found is None or version not in (0, 1):
+            raise error_for_status(call, 404, "No such benchmark.")
+        return found
+
+    def _own_benchmark(self, benchmark: str, version: int, call: ApiCall) -> list[TaskSlug]:
+        if not self.scenario.has_benchmarks:
+            raise error_for_status(call, 404, "No such call.")
+        return self._benchmark(self.username, benchmark, version, call)
 
     def _run(self, run_id: int, call: ApiCall) -> SimulatedRun:
         if run_id not in self.runs:

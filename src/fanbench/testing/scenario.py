@@ -112,6 +112,9 @@ class Scenario:
     #: The answer to a schedule call names the runs.
     answers_run_ids: bool = True
 
+    #: What the server makes of the description of a task.
+    sanitize: Callable[[str], str] = str
+
     #: Lists show every run this long after it was scheduled.
     list_lag: float = 0.0
     list_order: Literal["newest", "oldest", "mixed"] = "newest"
@@ -128,6 +131,10 @@ class Scenario:
     #: Lists show the result of each run that has one.
     shows_results: bool = False
 
+    #: The server knows the calls that change what the page of a task says.
+    can_update: bool = True
+    #: The server knows the calls about the tasks of benchmarks. Otherwise lists of these are lists of all tasks.
+    has_benchmarks: bool = True
     #: The server knows the call that cancels runs.
     can_cancel: bool = True
     #: The server knows the call that reports what was spent.

@@ -22,12 +22,14 @@ from fanbench.wire.messages import (
     TaskOptions,
     TaskSlug,
 )
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import split_task
 
 __all__ = ["EPOCH", "SimulatedRun", "SimulatedTask", "SimulatedVersion"]
 
 #: The wall clock at second 0 of a simulation, in seconds since 1970: one day in 2027.
 EPOCH = 1_800_000_000.0
+_BLANK = Metadata(description="", provenance="", citations=())
 
 
 def wall_time(second: float) -> datetime:
@@ -45,6 +47,7 @@ class SimulatedVersion:
     ready_at: float
     end: CreationState
     creating: CreationState = CreationState.RUNNING
+    metadata: Metadata = _BLANK
 
     def state(self, now: float) -> CreationState:
         return self.end if now >= self.ready_at else self.creating
@@ -61,6 +64,7 @@ class SimulatedTask:
     candidate_type: CandidateType = CandidateType.UNSPECIFIED
     is_public: bool = False
     is_notebook_public: bool = False
+    tags: tuple[str, ...] = ()
     _last_runs: dict[tuple[int, str], SimulatedRun] = field(default_factory=dict)
 
     @property
@@ -68,12 +72,14 @@ class SimulatedTask:
         return self.versions[-1]
 
     def push(self, text: str, datasets: tuple[str, ...], at: float, scenario: Scenario) -> None:
-        """Add a version at second `at`."""
+        """Add a version at second `at`. Its page says what that of the version before it says."""
         number = self.newest.number + 1 if self.versions else 1
         end = CreationState.ERRORED if number <= scenario.failed_creations else scenario.creation_end
         creation = scenario.creation
         seconds = creation if isinstance(creation, float | int) else creation(self.slug)
         version = SimulatedVersion(number, text, datasets, at, at + seconds, end, scenario.creating)
+        if self.versions:
+            version = replace(version, metadata=self.newest.metadata)
         self.versions.append(version)
         self.candidate_type = scenario.candidate_type
 
@@ -101,7 +107,21 @@ class SimulatedTask:
             candidate_type=self.candidate_type,
             is_backing_notebook_published=self.is_notebook_public,
             options=TaskOptions(dataset_data_sources=list(version.datasets)) if version.datasets else None,
+            description=version.metadata.description or "",
+            tags=list(self.tags),
+            provenance_sources=version.metadata.provenance or "",
+            citations=list(version.metadata.citations or ()),
         )
+
+    def update(self, change: Metadata, number: int = 0) -> SimulatedVersion:
+        """Change what the page of a version says, by default of the newest, and return the version."""
+        index = number - 1 if number else -1
+        if change.tags is not None:
+            self.tags = change.tags
+        version = self.versions[index]
+        metadata = replace(change, tags=None).applied_to(version.metadata)
+        self.versions[index] = replace(version, metadata=metadata)
+        return self.versions[index]
 
     def version_slug(self, number: int) -> TaskSlug:
         name = split_task(self.slug)

@@ -31,10 +31,22 @@ from fanbench.wire.messages import (
     TaskRequest,
     TaskSlug,
     TaskSource,
+    UpdateTaskRequest,
+    UpdateTaskResponse,
+    UpdateTaskVersionRequest,
 )
+from fanbench.wire.metadata import PROVENANCE_LIMIT, requested_change, stored_tag
 from fanbench.wire.slugs import slugify
 
-_LONGEST_SLUG = 255
+TAGS = frozenset(
+    {
+        "biology", "chemistry", "coding", "common sense", "computer vision", "games", "geography", "history",
+        "law", "mathematics", "medicine", "multilingual", "nlp", "physics", "reasoning", "safety", "tool use",
+    }
+)  # fmt: skip
+"""The tags that tasks of this server can have."""
+
+LONGEST_SLUG = 255
 """An index of PostgreSQL has room for 2,700 bytes."""
 
 
@@ -55,6 +67,20 @@ async def find_version(services: Services, slug: TaskSlug) -> VersionRow:
     return row
 
 
+async def find_benchmark(
+    services: Services, slug: str, version: int, *, owner: str = OWNER
+) -> list[VersionRow]:
+    """The versions of tasks in a benchmark, which has one version itself.
+
+    Raises:
+        WireError: It does not exist.
+    """
+    rows = await services.store.benchmark(slug) if owner == OWNER and version in (0, 1) else []
+    if not rows:
+        raise WireError(404, f"Benchmark not found: {owner}/{slug}")
+    return rows
+
+
 def _message(services: Services, row: VersionRow) -> Task:
     return Task(
         slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
@@ -69,6 +95,10 @@ def _message(services: Services, row: VersionRow) -> Task:
         options=TaskOptions(dataset_data_sources=row.datasets) if row.datasets else None,
         source=TaskSource.CLI,
         candidate_type=CandidateType.MODEL_VERSIONS,
+        description=row.description,
+        tags=row.tags,
+        provenance_sources=row.provenance,
+        citations=row.citations,
     )
 
 
@@ -81,10 +111,8 @@ async def create_task(services: Services, request: CreateTaskRequest) -> Task:
     if not wanted or wanted != slug:
         text = f"{slug!r} is not a task slug; write lower-case letters, digits and single hyphens"
         raise WireError(400, text)
-    if len(slug) > _LONGEST_SLUG:
-        raise WireError(
-            400, f"A task slug has at most {_LONGEST_SLUG} characters; this one has {len(slug):,}"
-        )
+    if len(slug) > LONGEST_SLUG:
+        raise WireError(400, f"A task slug has at most {LONGEST_SLUG} characters; this one has {len(slug):,}")
     try:
         notebook = json.loads(request.text)
     except ValueError as error:
@@ -159,7 +187,7 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
     status = request.status_filter.upper().replace("-", "_")
     rows = [
         row
-        for row in await services.store.newest_versions()
+        for row in await _rows_in(services, request)
         if matches(row.slug) and (not status or status in (row.state.value, row.state.label))
     ]
     page, token = page_of(rows, request.page_size, request.page_token, request.skip)
@@ -170,11 +198,57 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
     )
 
 
+async def _rows_in(services: Services, request: ListTasksRequest) -> list[VersionRow]:
+    """All tasks, or those of the owner or the benchmark that a list is about."""
+    if not request.benchmark_slug:
+        mine = request.owner_slug in ("", OWNER)
+        return await services.store.newest_versions() if mine else []
+    return await find_benchmark(
+        services, request.benchmark_slug, request.version_number, owner=request.owner_slug or OWNER
+    )
+
+
 async def publish_task(services: Services, request: PublishTaskRequest) -> Task:
     row = await find_version(services, request.slug)
     notebook = row.notebook_public or request.publish_backing_notebook
     await services.store.update(VersionRow, row.id, public=True, notebook_public=notebook)
     return _message(services, await find_version(services, request.slug))
+
+
+async def update_task(services: Services, request: UpdateTaskRequest) -> UpdateTaskResponse:
+    if request.slug.version_number:
+        raise WireError(
+            400, "UpdateBenchmarkTask takes no versionNumber; UpdateBenchmarkTaskVersion is for one version"
+        )
+    task, unknown = await _update(services, request)
+    return UpdateTaskResponse(task=task, invalid_tags=unknown)
+
+
+async def update_task_version(services: Services, request: UpdateTaskVersionRequest) -> Task:
+    if not request.slug.version_number:
+        raise WireError(400, "UpdateBenchmarkTaskVersion takes a versionNumber")
+    task, _ = await _update(services, request)
+    return task
+
+
+async def _update(
+    services: Services, request: UpdateTaskRequest | UpdateTaskVersionRequest
+) -> tuple[Task, list[str]]:
+    """Change what the page of a task says. Return the task, and the tags that do not exist."""
+    row = await find_version(services, request.slug)
+    try:
+        wanted = requested_change(request)
+    except ValueError as error:
+        raise WireError(400, str(error)) from None
+    if len(wanted.provenance or "") > PROVENANCE_LIMIT:
+        raise WireError(400, f"provenanceSources has more than {PROVENANCE_LIMIT:,} characters")
+    values = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in wanted.stored(TAGS).given.items()
+    }
+    await services.store.update_page(row, **values)
+    unknown = [tag for tag in wanted.tags or () if stored_tag(tag) not in TAGS]
+    return _message(services, await find_version(services, request.slug)), unknown
 
 
 async def delete_task(services: Services, request: TaskRequest) -> Task:

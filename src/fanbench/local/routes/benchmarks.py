@@ -1,0 +1,50 @@
+"""Calls about benchmarks: collections of tasks."""
+
+from __future__ import annotations
+
+from fanbench.local.routes.tasks import LONGEST_SLUG, find_benchmark, find_version
+from fanbench.local.store import VersionRow
+from fanbench.local.wire import OWNER, Services, WireError
+from fanbench.wire.messages import AddTasksRequest, AddTasksResponse, RemoveTasksResponse, TaskSlug
+from fanbench.wire.slugs import slugify
+
+_MOST_TASKS = 1000
+
+
+async def add_tasks(services: Services, request: AddTasksRequest) -> AddTasksResponse:
+    """Add tasks to a benchmark. On Kaggle's site one is made first; here, adding the first task makes it."""
+    slug = request.benchmark_slug
+    if not slug.isascii() or slugify(slug) != slug or not 0 < len(slug) <= LONGEST_SLUG:
+        raise WireError(400, f"{slug[:LONGEST_SLUG]!r} is not the slug of a benchmark")
+    if request.version_number not in (0, 1):
+        raise WireError(404, f"Benchmark not found: {OWNER}/{slug} has version 1 only")
+    added, skipped = list[TaskSlug](), list[TaskSlug]()
+    for row in await _tasks(services, request):
+        is_new = await services.store.add_to_benchmark(slug, row)
+        (added if is_new else skipped).append(_slug(row))
+    return AddTasksResponse(added_tasks=added, skipped_tasks=skipped)
+
+
+async def remove_tasks(services: Services, request: AddTasksRequest) -> RemoveTasksResponse:
+    slug = request.benchmark_slug
+    there = {row.slug: row for row in await find_benchmark(services, slug, request.version_number)}
+    removed, skipped = list[TaskSlug](), list[TaskSlug]()
+    for row in await _tasks(services, request):
+        if row.slug not in there:
+            skipped.append(_slug(row))
+            continue
+        await services.store.remove_from_benchmark(slug, row.slug)
+        removed.append(_slug(there[row.slug]))
+    return RemoveTasksResponse(removed_tasks=removed, skipped_tasks=skipped)
+
+
+async def _tasks(services: Services, request: AddTasksRequest) -> list[VersionRow]:
+    """The versions of the tasks that the request names, each task once."""
+    if not 0 < len(request.task_slugs) <= _MOST_TASKS:
+        raise WireError(400, f"Give 1 to {_MOST_TASKS:,} taskSlugs")
+    rows = [await find_version(services, slug) for slug in request.task_slugs]
+    return list({row.slug: row for row in rows}.values())
+
+
+def _slug(row: VersionRow) -> TaskSlug:
+    return TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version)
