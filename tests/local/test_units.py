@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -31,9 +32,17 @@ from fanbench.local.models.embedded import Embedded
 from fanbench.local.models.provision import provide_endpoint, provide_file
 from fanbench.local.models.scripted import Rule, Scripted
 from fanbench.local.models.upstream import Upstream
-from fanbench.local.verdicts import failure_of, judge_creation, judge_run, read_outcome, read_run_files
+from fanbench.local.verdicts import (
+    failure_of,
+    judge_creation,
+    judge_run,
+    read_outcome,
+    read_run_files,
+    result_of_run,
+)
 from fanbench.local.wire import WireError, page_of
 from fanbench.local.zips import write_output_zip
+from fanbench.results import read_results
 from fanbench.wire.messages import CreationState, RunState
 
 # --- Verdicts ---
@@ -97,6 +106,54 @@ def test_the_state_of_a_run(
     assert found is state
     assert words in error
     assert bool(error) == (state is RunState.ERRORED)
+
+
+TRUE, FALSE = ({"type": "AGGREGATED", "booleanResult": True}, {"type": "AGGREGATED"})
+
+
+def number(value: object) -> dict[str, Any]:
+    return {"type": "AGGREGATED", "numericResult": {"value": value, "confidenceInterval": 0.1}}
+
+
+_NAMED = {"taskVersion": {"name": "My Task"}, "pyRunId": "r", "state": "BENCHMARK_TASK_RUN_STATE_COMPLETED"}
+
+
+@pytest.mark.parametrize(
+    ("files", "result"),
+    [
+        ([run_file(results=[TRUE])], True),
+        ([run_file(results=[FALSE])], False),
+        ([run_file(results=[number(0.25)])], 0.25),
+        ([run_file(results=[{"type": "AGGREGATED", "numericResult": {}}])], 0.0),
+        ([run_file(results=[number("NaN")])], None),
+        ([run_file(results=[{"dictResult": {"a": 1}}])], None),
+        ([run_file(results=[])], None),
+        ([run_file(results=[{"booleanResult": True}, number(0.5)])], 0.5),
+        ([run_file(results=[{"booleanResult": True}, {"booleanResult": False}])], None),
+        ([run_file(results=[TRUE]), run_file(results=[FALSE]), run_file(results=[TRUE])], 2 / 3),
+        ([run_file(results=[number(0.5)]), run_file(results=[number(1.0)]), run_file(results=[FALSE])], 0.75),
+        ([run_file(results=[number(1)]), run_file(state="ERRORED", results=[])], 1.0),
+        ([run_file("Other", results=[number(7)]), run_file(results=[TRUE])], True),
+        ([run_file("Other", results=[number(7)])], 7.0),
+        ([run_file(results=[number(1)], modelVersion={"slug": "a/judge"}), run_file(results=[TRUE])], True),
+        ([run_file(results=[FALSE]), run_file(results=[number(0.5)], subruns=[_NAMED])], 0.5),
+    ],
+)
+def test_the_result_of_a_run_is_that_of_its_output(
+    tmp_path: Path, files: list[Any], result: bool | float | None
+) -> None:
+    """The server says what clients compute from the run files that they download."""
+    folder = tmp_path / "my-task/1/b/7"
+    folder.mkdir(parents=True)
+    rows = [
+        {"pyRunId": f"r{at}", "startTime": f"2026-01-01T00:00:0{at}Z", **file}
+        for at, file in enumerate(files)
+    ]
+    write_run_files(folder, *rows)
+    assert result_of_run("my-task", "b", read_run_files(folder)) == result
+    (downloaded,) = read_results(tmp_path).runs
+    value = downloaded.value if isinstance(downloaded.value, bool | float) else None
+    assert value == result or (value is not None and math.isnan(value) and result is None)
 
 
 def empty_log(folder: Path) -> Path:

@@ -45,6 +45,7 @@ async def test_a_task_goes_from_push_to_output(client: Client, tmp_path: Path) -
         source = json.loads((tmp_path / str(each.id) / "__notebook_source__.ipynb").read_text())
         assert not any(cell.get("outputs") for cell in source["cells"])
     assert passed == [True, False]
+    assert [r.result and r.result.boolean_result for r in runs] == passed
 
 
 async def test_a_notebook_keeps_its_cells(client: Client, tmp_path: Path) -> None:

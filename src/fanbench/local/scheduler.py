@@ -29,7 +29,7 @@ from fanbench.local.outputs import Outputs
 from fanbench.local.requirements import read_notebook_requirements
 from fanbench.local.settings import ServerSettings
 from fanbench.local.store import RunRow, Store, VersionRow, digest, now
-from fanbench.local.verdicts import judge_creation, judge_run
+from fanbench.local.verdicts import judge_creation, judge_run, result_of_run
 from fanbench.wire.messages import CreationState, RunState
 
 _log = structlog.get_logger(__name__)
@@ -184,9 +184,13 @@ class Scheduler:
         if not self._caused_by_stop(error):
             await self._store.update(VersionRow, version_id, state=state, error=error)
 
-    async def _finish_run(self, run_id: int, state: RunState, error: str) -> None:
+    async def _finish_run(
+        self, run_id: int, state: RunState, error: str, result: bool | float | None = None
+    ) -> None:
         if not self._caused_by_stop(error):
-            await self._store.update(RunRow, run_id, state=state, error=error, ended=now())
+            name = "boolean_result" if isinstance(result, bool) else "numeric_result"
+            values = {} if result is None else {name: result}
+            await self._store.update(RunRow, run_id, state=state, error=error, ended=now(), **values)
 
     def _caused_by_stop(self, error: str) -> bool:
         # It need not be so: whoever stops a server may also stop what a run talks to, or signal the run itself. The
@@ -218,7 +222,10 @@ class Scheduler:
                 run.version, folder, log, started, run.model, run.judge, effort=run.effort, place=place
             )
             state, error = await anyio.to_thread.run_sync(judge_run, run.version.slug, outcome, log.path)
-            await self._finish_run(run.id, state, error)
+            result = None
+            if state is RunState.COMPLETED:
+                result = result_of_run(run.version.slug, run.model, outcome.run_files)
+            await self._finish_run(run.id, state, error, result)
         finally:
             # After the state: clients that follow the log look at the run as soon as it ends.
             self.logs.pop(run.id, None)

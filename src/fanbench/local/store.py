@@ -207,6 +207,10 @@ class RunRow(Base):
     started: Mapped[datetime | None] = mapped_column(default=None)
     ended: Mapped[datetime | None] = mapped_column(default=None)
     error: Mapped[str] = mapped_column(default="")
+    numeric_result: Mapped[float | None] = mapped_column(default=None)
+    """The number that the task returned, or the mean of those of its rows."""
+    boolean_result: Mapped[bool | None] = mapped_column(default=None)
+    """Whether the model passed, for a task that returned no number."""
     cancelled: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether a client cancelled the run. Then its row changes no more, and lists do not have it."""
     created: Mapped[datetime] = mapped_column(default=now, index=True)

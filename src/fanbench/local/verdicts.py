@@ -7,6 +7,7 @@ continues; a failed assertion is a completed run; a task that is never run leave
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from fanbench.local.executor.mounts import NO_KAGGLE_FOLDER
 from fanbench.local.leftovers import read_regular, regular_files
 from fanbench.local.logs import last_lines
 from fanbench.wire.messages import CreationState, RunState
-from fanbench.wire.slugs import slugify
+from fanbench.wire.slugs import normalize_model, slugify
 
 NO_RUN_FILE = (
     "The notebook ran to its end and left no .run.json, so nothing is recorded. "
@@ -86,7 +87,59 @@ def _run_file(content: dict[str, Any]) -> RunFile:
         state=str(content.get("state") or ""),
         error=without_surrogates(str(content.get("errorMessage") or "")),
         model=str((model.get("slug") if isinstance(model, dict) else None) or ""),
+        result=_result(content.get("results")),
+        merged=any(_is_stub(part, task) for part in _dicts(content.get("subruns"))),
     )
+
+
+def _result(results: Any) -> bool | float | None:
+    """The only result of a run file, or the aggregated one of several."""
+    found = _dicts(results)
+    aggregated = [each for each in found if each.get("type") == "AGGREGATED"]
+    if not (chosen := aggregated or found * (len(found) == 1)):
+        return None
+    result = chosen[0]
+    if isinstance(numeric := result.get("numericResult"), dict):
+        value = numeric.get("value", 0.0)  # the default value may be left out, as a false below
+        return float(value) if isinstance(value, int | float) and _is_finite(value) else None
+    return None if "dictResult" in result else bool(result.get("booleanResult"))
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def _is_stub(part: dict[str, Any], task: Any) -> bool:
+    """Whether a sub-run is all that is left of a run file of the same task that was merged."""
+    own, other = (
+        each.get("name") if isinstance(each, dict) else None for each in (task, part.get("taskVersion"))
+    )
+    return own == other and not part.get("startTime") and not part.get("conversations")
+
+
+def _dicts(values: Any) -> list[dict[str, Any]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def result_of_run(slug: str, model: str, files: Sequence[RunFile]) -> bool | float | None:
+    """The result of a completed run of task `slug` on `model`: of rows, the mean, or the share that passed.
+
+    None if the task returned neither a boolean nor a number. It is what clients find in the output.
+    """
+    mine = [file for file in files if file.task == slug] or files
+    mine = [file for file in mine if normalize_model(file.model) == model] or mine
+    mine = [file for file in mine if file.merged][:1] or mine
+    if len(mine) == 1:
+        return mine[0].result
+    values = [
+        file.result for file in mine if file.result is not None and file.state != RunState.ERRORED.value
+    ]
+    # Among numbers, a boolean is none: an assertion failed.
+    numbers = [value for value in values if not isinstance(value, bool)] or values
+    return math.fsum(value / len(numbers) for value in numbers) if numbers else None
 
 
 def judge_run(slug: str, outcome: Outcome, log: Path) -> tuple[RunState, str]:

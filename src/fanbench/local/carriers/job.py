@@ -42,6 +42,10 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     error: str
     model: str
+    result: bool | float | None = None
+    """What the task returned, if that is a boolean or a finite number."""
+    merged: bool = False
+    """Whether the SDK merged other run files of the task into it."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from fanbench.wire.messages import (
     ListRunsResponse,
     Run,
     RunRequest,
+    RunResult,
     RunState,
     ScheduleResult,
     TaskSlug,
@@ -146,10 +147,17 @@ async def list_runs(services: Services, request: ListRunsRequest) -> ListRunsRes
             start_time=row.started,
             end_time=row.ended,
             error_message=row.error,
+            result=_result(row),
         )
         for row in rows[:size]
     ]
     return ListRunsResponse(runs=runs, total_results=total, next_page_token=token)
+
+
+def _result(row: RunRow) -> RunResult | None:
+    if row.numeric_result is None and row.boolean_result is None:
+        return None
+    return RunResult(numeric_result=row.numeric_result, boolean_result=row.boolean_result)
 
 
 async def _find_run(services: Services, run_id: int) -> RunRow:
