@@ -29,6 +29,7 @@ from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.events import DrainReason, EmitSweepEvent, SweepEvent
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.report import SweepReport
+from fanbench.sweeps.spec import CancelPolicy
 from fanbench.sweeps.sweep import SweepOptions
 from fanbench.wire.retry import RetryPolicy
 
@@ -367,6 +368,19 @@ class Sweep:
             self._sweep.drain(reason, detail)
 
         self._loop.wait(drain)
+
+    def cancel(self, policy: CancelPolicy = "all") -> None:
+        """Push and schedule nothing more, and cancel on the server what is in flight: all of it, or what is queued."""
+
+        async def cancel() -> None:
+            self._sweep.cancel(policy)
+
+        self._loop.wait(cancel)
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether runs are being cancelled on the server."""
+        return self._sweep.cancelling
 
     @property
     def stopped(self) -> DrainReason | None:

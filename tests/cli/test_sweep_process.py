@@ -147,6 +147,48 @@ def test_stopped_now(
     assert len(kaggle.runs) == 4
 
 
+def test_ctrl_c_that_cancels(started: Start, kaggle: SimulatedKaggle, sweep: Sweep) -> None:
+    """With --cancel-on-interrupt, Ctrl-C cancels the runs on the server, and the next sweep makes them again."""
+    process = started("--cancel-on-interrupt")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "2 runs cancelled" in err.decode()
+    assert [run.cancelled for run in kaggle.runs.values()] == [True, True]
+    statuses = [run["status"] for run in json.loads(Path("results/summary.json").read_text())["runs"]]
+    assert statuses == ["cancelled", "unscheduled"] * 2
+    finish(kaggle)
+    assert sweep("-o", "results").exit_code == 0
+    assert len(kaggle.runs) == 6
+
+
+@pytest.mark.parametrize(("answer", "expected"), [("y", {"a", "b"}), ("", set())])
+def test_the_second_ctrl_c_on_a_terminal(
+    folder: Path,
+    server: SimulatedServer,
+    kaggle: SimulatedKaggle,
+    sweep: Sweep,
+    answer: str,
+    expected: set[str],
+) -> None:
+    """It stops the sweep at once, and asks whether to cancel its runs; without a yes they continue."""
+    endless(kaggle)
+    words = ("sweep", "there", "-m", "a", "-m", "b", "-y")
+    with session(*words, FANBENCH_ENDPOINT=server.url) as terminal:
+        terminal.until(lambda text: "2 running" in text)
+        terminal.type("\x03")
+        terminal.until(lambda text: "stopping" in text)
+        terminal.type("\x03")
+        terminal.until(lambda text: "still on the server? [y/N]" in text)
+        terminal.type(f"{answer}\n")
+        assert terminal.end() == 130
+        assert ("2 runs cancelled" in terminal.screen.history) == bool(expected)
+    assert {run.model for run in kaggle.runs.values() if run.cancelled} == expected
+    finish(kaggle)
+    assert sweep("-o", "results").exit_code == 0
+    assert len(kaggle.runs) == 2 + len(expected)
+
+
 def test_killed(started: Start, kaggle: SimulatedKaggle, sweep: Sweep) -> None:
     """After SIGKILL no run is scheduled twice, and the lock is free."""
     process = started()

@@ -171,6 +171,8 @@ def test_a_moved_folder_continues_in_its_new_place(tmp_path: Path) -> None:
         timeout=5,
         poll_interval=6,
         retry_errored=2,
+        cancel="never",
+        cancel_on_interrupt=False,
     )
 
 

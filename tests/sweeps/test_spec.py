@@ -295,6 +295,8 @@ def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
         "retry_errored": 2,
         "max_failures": "10%",
         "include_source": True,
+        "cancel": "queued",
+        "cancel_on_interrupt": True,
     }
     more = {"datasets": ["a/b"], "models": ["m"], "judge": "j", "output": tmp_path / "out", "repeats": 3}
     more["rerun"] = "t:m"

@@ -36,6 +36,7 @@ SWEEP_CALLS: set[ApiCall] = {
     "create_task",
     "get_task",
     "schedule_runs",
+    "cancel_runs",
     "list_runs",
     "logs",
     "download_output",

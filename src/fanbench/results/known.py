@@ -30,6 +30,7 @@ class KnownRun:
         state: How the run ended, by the server; None if it has not, as far as is known.
         error: Why it errored, or why it was not made.
         scheduled: When it was scheduled, as ISO 8601 in UTC.
+        cancelled: The sweep cancelled it on the server.
         scale: The scale that the sweep declares for the task; None if it declares none.
     """
 
@@ -46,6 +47,7 @@ class KnownRun:
     state: RunState | None = None
     error: str = ""
     scheduled: str | None = None
+    cancelled: bool = False
     scale: Scale | None = None
 
 

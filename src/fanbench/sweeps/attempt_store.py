@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fanbench.sweeps.attempts import (
@@ -21,6 +21,10 @@ from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.reruns import Reruns
 
 __all__ = ["AttemptStore", "Update"]
+
+
+# The names of values in the journal.
+_SCHEDULED = "scheduled "
 
 
 class Update(NamedTuple):
@@ -93,7 +97,16 @@ class AttemptStore:
             self.given_up[planned_run] = number
             self._emit(RunMissing(planned_run, number, stage, error))
 
+    def save_scheduled(self, run_ids: Iterable[int]) -> None:
+        """Record that the server has named these runs in its answers: they are certainly this sweep's."""
+        for run_id in run_ids:
+            self.journal.save_value(f"{_SCHEDULED}{run_id}", "")
+
     # --- Asking ---
+
+    def is_certain(self, run_id: int) -> bool:
+        """Return whether this sweep has certainly scheduled the run."""
+        return self.journal.value(f"{_SCHEDULED}{run_id}") is not None
 
     def attempts(self, planned_run: PlannedRun) -> list[Attempt]:
         """Return the attempts at the task's present content, oldest first."""

@@ -120,6 +120,8 @@ class Phase(enum.StrEnum):
     FOUND = "found"
     #: Its run has ended; `state` tells how.
     ENDED = "ended"
+    #: Its run was cancelled on the server, because the sweep left it (`--cancel`). It is no result.
+    CANCELLED = "cancelled"
     #: It has no run: the server skipped it, or never had it.
     VOID = "void"
 

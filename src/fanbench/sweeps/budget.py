@@ -317,6 +317,12 @@ class Budget:
         return self._counted(run_id) != Costs()
 
     @property
+    def used_up(self) -> bool:
+        """Whether all of the cap has been spent, as far as is known."""
+        spent = self._spent
+        return spent is not None and spent >= self.cap
+
+    @property
     def _spent(self) -> float | None:
         """US dollars by the quota or by the run files, whichever is more, because the quota may lag behind."""
         costs = self._ledger.costs

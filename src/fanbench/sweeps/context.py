@@ -18,6 +18,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.unanswered import confirmed_within
 from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.budget import Budget, run_cost
+from fanbench.sweeps.cancel import Canceller
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.events import Draining, DrainReason, EmitSweepEvent, SweepEvent
 from fanbench.sweeps.history import HistoryWriter
@@ -82,6 +83,9 @@ class SweepContext:
         self.drain_reason: DrainReason | None = None
         #: Set once the server has skipped a model because a run of the task was in flight on it.
         self.one_at_a_time = False
+        self.canceller = Canceller(
+            client, self.tasks, self.store, plan.rules.cancel, self.emit, self.gate.wake_waiting
+        )
         self._cancelled_by_drain: set[anyio.CancelScope] = set()
 
     def emit(self, event: SweepEvent) -> None:
@@ -109,6 +113,8 @@ class SweepContext:
             scope.cancel()
         for task in self.tasks.values():
             task.wakeup.set()
+        if reason in (DrainReason.FAILURES, DrainReason.BUDGET):
+            self.canceller.want(self.rules.cancel)
 
     @contextmanager
     def unless_drained(self) -> Iterator[None]:
@@ -162,6 +168,7 @@ class BudgetGate:
         if allowed:
             # The budget may suffice for another task, too.
             self._wake(islice(self.waiting, 1))
+        self._stop_if_used_up(budget)
         if len(allowed) < len(models):
             self.waiting[task] = None
         wanting = (one for one in self._context.tasks.values() if one.due)
@@ -182,8 +189,14 @@ class BudgetGate:
         task = self._context.tasks[planned_run.task]
         if self._budget is not None:
             self._budget.finished(planned_run.task, planned_run.model, cost, run.run_id)
+            self._stop_if_used_up(self._budget)
             self._wake([task])
         task.settle_cost(run)
+
+    def _stop_if_used_up(self, budget: Budget) -> None:
+        """Runs in flight have cost more than was reserved for them. They go on, unless they are to be cancelled."""
+        if self._context.rules.cancel != "never" and budget.used_up:
+            self._context.drain(DrainReason.BUDGET, f"all of ${budget.cap:.12g} is spent")
 
     def wake_waiting(self) -> None:
         """After the end of a run, wake its share of the waiting tasks."""

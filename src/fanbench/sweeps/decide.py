@@ -122,8 +122,8 @@ def is_ready(record: TaskRecord | None, identity: str) -> bool:
 class Step(enum.StrEnum):
     """What a planned run needs next."""
 
-    #: It has no attempt, or its newest one is void (see `VoidCause`), has errored with a retry left, or is to be made
-    #: again on request.
+    #: It has no attempt, or its newest one is void (see `VoidCause`), was cancelled, has errored with a retry left, or
+    #: is to be made again on request.
     SCHEDULE = "schedule"
     #: A run was or may have been scheduled: find it on the server.
     FIND = "find"
@@ -166,7 +166,7 @@ def next_step(
 
     | newest attempt at this content            | step     |
     |-------------------------------------------|----------|
-    | none, void                                | schedule |
+    | none, void, cancelled                     | schedule |
     | intended, scheduled                       | find     |
     | found                                     | watch    |
     | ended, and not after `rerun_after`        | schedule |
@@ -177,7 +177,7 @@ def next_step(
     A retry is left while at most `retry_errored` attempts after `rerun_after` have errored.
     """
     mine = of_identity(attempts, identity)
-    if not mine or mine[-1].phase is Phase.VOID:
+    if not mine or mine[-1].phase in (Phase.VOID, Phase.CANCELLED):
         return Step.SCHEDULE
     if mine[-1].needs_lookup:
         return Step.FIND
@@ -236,6 +236,8 @@ class RunStatus(enum.StrEnum):
     ERRORED = "errored"
     #: The run could not be scheduled, watched or fetched; the next sweep tries again.
     MISSING = "missing"
+    #: The sweep cancelled the run on the server; the next sweep makes it again.
+    CANCELLED = "cancelled"
 
     @property
     def label(self) -> str:
@@ -245,7 +247,7 @@ class RunStatus(enum.StrEnum):
     @property
     def over(self) -> bool:
         """Whether nothing more comes of this attempt."""
-        return self in (RunStatus.COMPLETED, RunStatus.ERRORED, RunStatus.MISSING)
+        return self in (RunStatus.COMPLETED, RunStatus.ERRORED, RunStatus.MISSING, RunStatus.CANCELLED)
 
     @property
     def in_flight(self) -> bool:
@@ -260,6 +262,7 @@ REPORTED = (
     RunStatus.MISSING,
     RunStatus.RUNNING,
     RunStatus.UNSCHEDULED,
+    RunStatus.CANCELLED,
 )
 #: All statuses, in the order in which screens count them.
 COUNTED = (
@@ -271,6 +274,7 @@ COUNTED = (
     RunStatus.QUEUED,
     RunStatus.SCHEDULED,
     RunStatus.UNSCHEDULED,
+    RunStatus.CANCELLED,
 )
 _LABELS = {RunStatus.UNSCHEDULED: "planned", RunStatus.COMPLETED: "done"}
 _AT_WORK = (RunState.RUNNING, RunState.SCORE_PENDING)
@@ -319,5 +323,7 @@ def attempt_status(newest: Attempt | None, *, given_up: bool = False) -> RunStat
     """Return the status of a planned run by its newest attempt that is not void, as the journal has it."""
     if newest is None:
         return run_status(None, scheduled=False, given_up=given_up)
+    if newest.phase is Phase.CANCELLED:
+        return RunStatus.CANCELLED
     collected = newest.output is not None and newest.log is not None
     return run_status(newest.state, scheduled=True, collected=collected, given_up=given_up)

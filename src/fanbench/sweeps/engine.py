@@ -11,6 +11,7 @@ Read these modules in this order:
 They change what these hold:
 
     context         what all coroutines share, and the budget
+    cancel          cancels on the server what the sweep leaves
     task_runs       the runs of a task, in memory
     attempt_store   the attempts in memory, in the journal and in events
 
@@ -36,10 +37,13 @@ from fanbench.sweeps.attempts import Attempt, Phase, wants_log, wants_output
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import REPORTED, Step
 from fanbench.sweeps.events import DrainReason, RunKnown, SweepEnded, SweepStarted
+from fanbench.sweeps.spec import CancelPolicy
 from fanbench.sweeps.task import TaskPipeline
 
 __all__ = ["Engine"]
 
+# The attempts that are no result of their planned run.
+_NO_RESULT = (Phase.VOID, Phase.CANCELLED)
 # How many attempts are checked on disk in one go.
 _CHECKED_AT_ONCE = 500
 
@@ -52,6 +56,7 @@ class Engine:
         self._is_resumed = False
         #: A drain from before the runs in flight were known, which `Draining` counts.
         self._early_drain: tuple[DrainReason, str] | None = None
+        self._canceller = context.canceller
 
     @property
     def stopped(self) -> DrainReason | None:
@@ -64,6 +69,16 @@ class Engine:
             self._context.drain(reason, detail)
         elif self._early_drain is None:
             self._early_drain = reason, detail
+
+    def cancel(self, policy: CancelPolicy = "all") -> None:
+        """Push and schedule nothing more, and cancel on the server what is in flight: all, or what is queued."""
+        self.drain(DrainReason.INTERRUPTED)
+        self._canceller.want(policy)
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether runs are being cancelled on the server."""
+        return self._canceller.at_work
 
     async def run(self) -> None:
         """Carry out the plan as far as possible. The failure of a task or a run is an event, not an error.
@@ -78,16 +93,27 @@ class Engine:
             await self._forget_lost_files()
             self._report_known()
             self._resume()
-            with anyio.move_on_after(context.rules.deadline) as deadline:
-                await context.gate.open()
-                async with anyio.create_task_group() as group:
-                    for task in context.plan.tasks:
-                        group.start_soon(TaskPipeline(task, context).run)
-            if deadline.cancelled_caught:
-                context.drain(DrainReason.DEADLINE, f"{context.rules.deadline:.12g} s are over")
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as beside:
+                    beside.start_soon(self._cancel_and_stop, scope)
+                    await context.gate.open()
+                    async with anyio.create_task_group() as group:
+                        for task in context.plan.tasks:
+                            group.start_soon(TaskPipeline(task, context).run)
+                    beside.cancel_scope.cancel()
             if context.until != "collect":
                 context.drain(DrainReason.STAGE)
             self._report_end(anyio.current_time() - began)
+
+    async def _cancel_and_stop(self, scope: anyio.CancelScope) -> None:
+        """Cancel on the server what is asked for; at the deadline, what the policy says, and then the `scope`."""
+        context, seconds = self._context, self._context.rules.deadline
+        with anyio.move_on_after(seconds):
+            await self._canceller.run()
+        context.drain(DrainReason.DEADLINE, f"{seconds:.12g} s are over")
+        if context.rules.cancel != "never":
+            await self._canceller.cancel_all(context.rules.cancel)
+        scope.cancel()
 
     # --- Start ---
 
@@ -120,7 +146,7 @@ class Engine:
             )
         )
         for planned_run in store.planned_runs:
-            real = [one for one in store.attempts(planned_run) if one.phase is not Phase.VOID]
+            real = [one for one in store.attempts(planned_run) if one.phase not in _NO_RESULT]
             # The newest attempt is the result. If it turns out void, the one before it is.
             for attempt in real[-2:] if real and real[-1].needs_lookup else real[-1:]:
                 context.emit(

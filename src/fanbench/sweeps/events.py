@@ -25,6 +25,7 @@ __all__ = [
     "ALL_EVENTS",
     "REPORTED_EACH",
     "BudgetRead",
+    "CancelEnded",
     "CreationChanged",
     "DrainReason",
     "Draining",
@@ -35,6 +36,7 @@ __all__ = [
     "LookFailed",
     "OutputSaved",
     "RetryPlanned",
+    "RunCancelled",
     "RunFound",
     "RunKnown",
     "RunLogLine",
@@ -241,6 +243,14 @@ class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
         return f"{self.label}: {describe_state(self.state).lower()}{reason}"
 
 
+class RunCancelled(RunEvent, frozen=True):
+    """The sweep cancelled the run on the server (`--cancel`). The next invocation makes it again."""
+
+    template: ClassVar[str | None] = "cancelled"
+
+    run_id: int
+
+
 class RetryPlanned(RunEvent, frozen=True):
     """The run errored, and another attempt follows (`--retry-errored`)."""
 
@@ -392,8 +402,21 @@ class Draining(_OwnEvent, frozen=True):
         return f"nothing more is scheduled: {self.reason.value}{detail}; {self.in_flight} runs in flight"
 
 
+class CancelEnded(_OwnEvent, frozen=True):
+    """The sweep has `cancelled` runs that it leaves on the server, but not `left` ones, because of the `error`."""
+
+    cancelled: int
+    left: int
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        left = f"; {many(self.left, 'run')} left on the server: {error_line(self.error)}" if self.left else ""
+        return f"{many(self.cancelled, 'run')} cancelled{left}"
+
+
 class SweepEnded(_OwnEvent, frozen=True):
-    """The engine has ended. Each of the `planned` runs is in one of the five counts; `seconds` is wall time.
+    """The engine has ended. Each of the `planned` runs is in one of the six counts; `seconds` is wall time.
 
     `running` ones are, or may be, on the server; the next sweep continues with them.
     """
@@ -406,6 +429,7 @@ class SweepEnded(_OwnEvent, frozen=True):
     seconds: float
     stopped: DrainReason | None = None
     running: int = 0
+    cancelled: int = 0
 
     @property
     def text(self) -> str:
@@ -413,6 +437,7 @@ class SweepEnded(_OwnEvent, frozen=True):
         parts += [f"{self.errored} errored"] if self.errored else []
         parts += [f"{self.missing} missing"] if self.missing else []
         parts += [f"{self.running} still running"] if self.running else []
+        parts += [f"{self.cancelled} cancelled"] if self.cancelled else []
         parts += [f"{self.unscheduled} not scheduled"] if self.unscheduled else []
         return f"{', '.join(parts)} in {self.seconds:.1f} s"
 

@@ -30,6 +30,7 @@ from fanbench.results.table import cell_text, cross_table
 from fanbench.sweeps.artifacts import log_is_whole, output_is_whole
 from fanbench.sweeps.attempts import (
     Attempt,
+    Phase,
     PlannedRun,
     TaskPhase,
     TaskRecord,
@@ -286,6 +287,8 @@ def _row(
     output = saved_output.path if saved_output else None
     collected = saved_output is not None and saved_log is not None
     status = run_status(newest.state, scheduled=True, collected=collected)
+    if newest.phase is Phase.CANCELLED:
+        status = RunStatus.CANCELLED
     error = newest.error if status is RunStatus.ERRORED else ""
     return RunRow(
         planned_run,

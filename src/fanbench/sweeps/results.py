@@ -168,6 +168,7 @@ def known_runs(
 
 def _known_run(root: Path, attempt: Attempt, *, superseded: bool) -> KnownRun:
     from fanbench._util.layout import folder_of_log
+    from fanbench.sweeps.attempts import Phase
 
     planned, folder = attempt.planned_run, None
     if attempt.output is not None:
@@ -186,7 +187,8 @@ def _known_run(root: Path, attempt: Attempt, *, superseded: bool) -> KnownRun:
         attempt=attempt.number,
         superseded=superseded,
         state=attempt.state,
-        error=attempt.error,
+        error=attempt.error if attempt.phase is not Phase.CANCELLED else "The sweep cancelled it.",
+        cancelled=attempt.phase is Phase.CANCELLED,
         scheduled=iso_time(datetime.fromtimestamp(attempt.intended_at, UTC)),
     )
 

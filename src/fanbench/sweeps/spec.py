@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULT_OUTPUT",
     "MAX_REPEATS",
     "Arguments",
+    "CancelPolicy",
     "MaxFailures",
     "Rules",
     "SweepSpec",
@@ -80,6 +81,10 @@ class MaxFailures(msgspec.Struct, frozen=True):
         return f"{self.value:g}%" if self.percent else f"{self.value:g}"
 
 
+#: Which runs in flight are cancelled on the server when a sweep leaves them.
+CancelPolicy = Literal["never", "queued", "all"]
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """How a sweep is run. Times are in seconds, `max_cost` in US dollars; `None` means no limit.
 
@@ -87,7 +92,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     calls in flight is the client's `concurrency`, which adapts downwards. `timeout` applies to each run from its
     scheduling, and once more to whatever blocks it before that; `deadline` applies to the whole sweep. After a push or
     schedule call without an answer, what it may have done is looked for `confirm_within`, before it is made again;
-    `None` means 10 for a local server, whose lists are never behind, and 60 for others.
+    `None` means 10 for a local server, whose lists are never behind, and 60 for others. `cancel` applies to what the
+    sweep leaves because of `max_failures`, `timeout`, `deadline` or `max_cost`; with `cancel_on_interrupt`, the first
+    Ctrl-C cancels, too: all runs in flight, or only queued ones if `cancel` says so.
     """
 
     retry_errored: int = 0
@@ -100,6 +107,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     streams: int = 64
     downloads: int = 16
     include_source: bool = False
+    cancel: CancelPolicy = "never"
+    cancel_on_interrupt: bool = False
 
     @property
     def retry_failed(self) -> bool:
@@ -303,6 +312,8 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     confirm_within: float | None = None
     retry_errored: int | None = None
     max_failures: MaxFailures | None = None
+    cancel: CancelPolicy | None = None
+    cancel_on_interrupt: bool | None = None
     rerun: tuple[str, ...] = ()
 
 
@@ -391,6 +402,8 @@ def rules_of(spec: SweepSpec) -> Rules:
             raise UsageError(
                 f"{name} must be more than 0 {unit}, not {value:g}.", hint="Leave it out for no limit."
             )
+    if spec.cancel is not None and spec.cancel not in get_args(CancelPolicy):
+        raise UsageError(f"cancel must be never, queued or all, not {spec.cancel!r}.")
     given = {name: getattr(spec, name) for name in Rules.__struct_fields__}
     return Rules(**{name: value for name, value in given.items() if value is not None})
 

@@ -27,6 +27,7 @@ from fanbench.sweeps.events import (
     LogSaved,
     OutputSaved,
     RetryPlanned,
+    RunCancelled,
     RunEvent,
     RunFound,
     RunKnown,
@@ -71,9 +72,12 @@ class Cell(msgspec.Struct):
     missing: str | None = None
     reason: str = ""
     scheduled: datetime | None = None
+    cancelled: bool = False
 
     @property
     def status(self) -> RunStatus:
+        if self.cancelled:
+            return RunStatus.CANCELLED
         return run_status(
             self.run_state,
             scheduled=self.taken,
@@ -98,6 +102,8 @@ class Cell(msgspec.Struct):
                 self.log = event.path
             case OutputSaved():
                 self.output = event.path
+            case RunCancelled():
+                self.cancelled, self.run_id = True, event.run_id
             case RunMissing():
                 self.missing, self.reason = event.stage, event.error
             case RunKnown():

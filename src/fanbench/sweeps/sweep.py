@@ -28,7 +28,7 @@ from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.report import SweepReport, build_report, write_summary
 from fanbench.sweeps.resume import refuse_other_sweep, resumed, saved_text
-from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, classify, merge
+from fanbench.sweeps.spec import DEFAULT_OUTPUT, CancelPolicy, SweepSpec, classify, merge
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.sweep_file import read_sweep_file
 
@@ -66,6 +66,8 @@ class SweepOptions(TypedDict, total=False):
     retry_errored: int
     rerun: str | Sequence[str]
     max_failures: int | str
+    cancel: CancelPolicy
+    cancel_on_interrupt: bool
 
 
 async def plan_sweep(
@@ -233,6 +235,20 @@ class Sweep:
         """Push and schedule nothing more, but finish the runs in flight."""
         if self._engine is not None:
             self._engine.drain(reason, detail)
+
+    def cancel(self, policy: CancelPolicy = "all") -> None:
+        """Push and schedule nothing more, and cancel on the server what is in flight: all of it, or what is queued.
+
+        Only runs are cancelled that the sweep has certainly scheduled. The event `CancelEnded` says what came of it,
+        after a minute at most. What is not cancelled is finished.
+        """
+        if self._engine is not None:
+            self._engine.cancel(policy)
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether runs are being cancelled on the server."""
+        return self._engine is not None and self._engine.cancelling
 
     @property
     def stopped(self) -> DrainReason | None:

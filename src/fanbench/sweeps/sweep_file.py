@@ -19,6 +19,7 @@ from fanbench.errors import TaskFileError, UsageError
 from fanbench.results.scales import UNIT, Scale
 from fanbench.sweeps.spec import (
     MAX_REPEATS,
+    CancelPolicy,
     MaxFailures,
     SweepSpec,
     TaskChoice,
@@ -146,6 +147,19 @@ class Policy(_Table, frozen=True):
     max_failures: Annotated[
         Annotated[int, Meta(ge=0)] | _Share | UnsetType,
         _key("Stop scheduling at this number of errored runs, or percentage of the planned ones.", 5, "10%"),
+    ] = UNSET
+    cancel: Annotated[
+        CancelPolicy | UnsetType,
+        _key(
+            "Which runs to cancel on the server when the sweep leaves them because of max_failures, timeout, deadline "
+            "or max_cost (default: never).",
+            "queued",
+            "all",
+        ),
+    ] = UNSET
+    cancel_on_interrupt: Annotated[
+        bool | UnsetType,
+        _key("Whether Ctrl-C cancels runs in flight on the server (default: false).", True),
     ] = UNSET
 
 

@@ -14,7 +14,7 @@ from fanbench.sweeps.attempt_store import AttemptStore, Update
 from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
 from fanbench.sweeps.budget import PendingCosts
 from fanbench.sweeps.decide import VoidCause
-from fanbench.sweeps.events import RunFound, RunScheduled, RunSkipped
+from fanbench.sweeps.events import RunCancelled, RunFound, RunScheduled, RunSkipped
 from fanbench.sweeps.plan import PlannedTask
 from fanbench.wire.messages import Run, RunState
 
@@ -34,12 +34,16 @@ class ActiveRun:
         "_changed",
         "adopted",
         "attempt",
+        "being_cancelled",
+        "cancel_asked_at",
+        "certain_id",
         "cost_known",
         "has_pipeline",
         "last_seen_active",
         "listed_by",
         "log_scope",
         "log_tail",
+        "missed",
         "seconds",
         "since",
         "state",
@@ -62,6 +66,13 @@ class ActiveRun:
         self.last_seen_active = -math.inf
         #: How many seconds the run took, if it has ended and the server reports them.
         self.seconds: float | None = None
+        #: The id that the server has given to it in the answer to the schedule call; 0 if it is not certain.
+        self.certain_id = 0
+        #: Whether it is cancelled because of its time limit; when the server last answered a call to cancel it; and
+        #: whether a list that was asked for later lacked it.
+        self.being_cancelled = False
+        self.cancel_asked_at: float | None = None
+        self.missed = False
         #: Whether its `RunPipeline` was started.
         self.has_pipeline = False
         #: Whether lists are searched for it: its run has not ended, and it is neither void nor given up.
@@ -130,6 +141,10 @@ def fits(run: Run, attempt: Attempt) -> bool:
     return not version or not attempt.version or version == attempt.version
 
 
+def _do_nothing() -> None:
+    """What asks for a list of a task that nobody watches."""
+
+
 class TaskRuns:
     """The runs of one task, in memory, indexed so that each change takes constant time.
 
@@ -159,6 +174,8 @@ class TaskRuns:
         self.pending_costs = PendingCosts()
         #: Set when more may be scheduled than before.
         self.wakeup = Wakeup()
+        #: Asks for a list of the runs now.
+        self.hurry: Callable[[], None] = _do_nothing
         #: Runs that ended in an earlier process and lack an output or a log.
         self.uncollected: list[ActiveRun] = []
         self._store = store
@@ -190,7 +207,9 @@ class TaskRuns:
             case _:
                 wait = LISTED_AGAIN_WITHIN
         now = anyio.current_time()
-        self._activate(ActiveRun(attempt, now, now + wait, adopted=True))
+        run = ActiveRun(attempt, now, now + wait, adopted=True)
+        self._look_up(run)
+        self._activate(run)
 
     def resume_ended(self, attempt: Attempt, *, cost_known: bool) -> None:
         """Continue with an attempt of an earlier process whose output or log is missing."""
@@ -240,9 +259,16 @@ class TaskRuns:
         run.listed_by = anyio.current_time() + LISTED_WITHIN
         return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
 
+    def mark_named(self, run: ActiveRun, run_id: int) -> None:
+        """Record that the server has named the run of the attempt. A list may have shown another one before."""
+        self._store.save_scheduled([run_id])
+        if run.attempt.run_id in (None, run_id):
+            run.certain_id = run_id
+
     def mark_found(self, run: ActiveRun, listed: Run) -> Update:
         """Record that `listed` is the run of the attempt."""
         attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.FOUND, run_id=listed.id))
+        self._look_up(run)
         run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
         self.by_run[listed.id] = run
         self.our_runs.add(listed.id)
@@ -269,6 +295,15 @@ class TaskRuns:
         if cause in (VoidCause.NOT_DONE, VoidCause.REFUSED):
             return Update(attempt)
         return Update(attempt, RunSkipped(run.planned_run, attempt.number, reason))
+
+    def mark_cancelled(self, run: ActiveRun) -> Update:
+        """Record that the run was cancelled on the server. What it has cost is in the quota only."""
+        self.stop_watching(run)
+        self.settle_cost(run)
+        self.our_runs.add(run.certain_id)
+        changed = run.attempt.with_(phase=Phase.CANCELLED, run_id=run.certain_id)
+        attempt = run.attempt = self._store.put(changed)
+        return Update(attempt, RunCancelled(run.planned_run, attempt.number, run.certain_id))
 
     def stop_watching(self, run: ActiveRun) -> None:
         """Stop searching the lists for the run, and end its live log."""
@@ -297,6 +332,12 @@ class TaskRuns:
         attempt = Attempt(planned_run, number, self.identity, version, phase=Phase.INTENDED, intended_at=now)
         return ActiveRun(self._store.put(attempt), anyio.current_time(), listed_by=None)
 
+    def _look_up(self, run: ActiveRun) -> None:
+        """Set the `certain_id` of a run that an earlier process scheduled, if the server had named it."""
+        run_id = run.attempt.run_id
+        if not run.certain_id and run_id is not None and self._store.is_certain(run_id):
+            run.certain_id = run_id
+
     def _activate(self, run: ActiveRun) -> None:
         self.active[run.planned_run] = run
         self.by_model.setdefault(run.planned_run.model, {})[run.planned_run] = run
@@ -309,8 +350,8 @@ class TaskRuns:
     def assign(self, unknown: Mapping[str, list[Run]]) -> list[Update]:
         """Assign the runs in `unknown`, by model, to the attempts whose runs are not found yet.
 
-        The run with the lowest id goes to the attempt that was intended first. A run that fits none belongs to an
-        abandoned attempt or is foreign.
+        A run that the server has named goes to its attempt. Of the others, the one with the lowest id goes to the
+        attempt that was intended first. A run that fits none belongs to an abandoned attempt or is foreign.
         """
         updates: list[Update] = []
         foreign: list[int] = []
@@ -320,7 +361,8 @@ class TaskRuns:
                 key=lambda run: (run.attempt.intended_at, run.planned_run.repeat, run.attempt.number),
             )
             for one in sorted(listed, key=lambda run: run.id):
-                run = next((run for run in sought if fits(one, run.attempt)), None)
+                fitting = [run for run in sought if run.certain_id in (0, one.id) and fits(one, run.attempt)]
+                run = max(fitting, key=lambda run: run.certain_id, default=None)
                 if run is not None:
                     sought.remove(run)
                     updates.append(self.mark_found(run, one))

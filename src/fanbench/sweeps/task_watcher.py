@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -61,6 +62,7 @@ class TaskWatcher(RunWatcher):
         #: By model.
         self.skips: dict[str, UnexplainedSkip] = {}
         self._task = task
+        task.hurry = self.hurry
         self._context = context
         self._start_pipeline = start_pipeline
         self._store = context.store
@@ -224,13 +226,16 @@ class TaskWatcher(RunWatcher):
             }
             updates += task.assign(still_unknown)
         ended: list[ActiveRun] = []
+        cancelled = self._cancelled({run.id: run for run in runs}, asked_at) if whole else []
         for listed in runs:
-            if (run := task.by_run.get(listed.id)) is not None:
+            run = task.by_run.get(listed.id)
+            if run is not None and run not in cancelled:
                 updates += self._record_state(run, listed, asked_at)
                 if run.ended:
                     ended.append(run)
         updates += self._void_unlisted(asked_at, whole=whole)
         self._store.commit(*updates)
+        self._context.canceller.record(run for run in cancelled if run.watched)
         for run in ended:
             self._plan_retry(run)
         self._give_up_late()
@@ -259,6 +264,21 @@ class TaskWatcher(RunWatcher):
         if self._context.until == "collect":
             self._context.collecting += 1
         return [Update(run.attempt, _state_changed(run, listed))]
+
+    def _cancelled(self, listed: Mapping[int, Run], asked_at: float) -> list[ActiveRun]:
+        """Return the runs that the server was asked to cancel, and that lists do not show any more, or as errored.
+
+        It takes two lists: the first may have left out a run because it is not of the newest version.
+        """
+        found = []
+        for run in self._task.active.values():
+            if run.cancel_asked_at is None or asked_at < run.cancel_asked_at:
+                continue
+            there = listed.get(run.certain_id)
+            if (there is None and run.missed) or (there is not None and there.state == RunState.ERRORED):
+                found.append(run)
+            run.missed = there is None
+        return found
 
     def _plan_retry(self, run: ActiveRun) -> None:
         if not run.attempt.errored:
@@ -308,8 +328,12 @@ class TaskWatcher(RunWatcher):
         for run in list(self._task.active.values()):
             if run.since + timeout > now:
                 break
-            if not run.being_scheduled:
-                self._give_up(run, "timeout", f"It has not ended within {timeout:.12g} s.")
+            if run.being_scheduled:
+                continue
+            reason = f"It has not ended within {timeout:.12g} s."
+            give_up = partial(self._give_up, run, "timeout", reason)
+            if not self._context.canceller.take_late(run, give_up):
+                give_up()
         for model, skip in list(self.skips.items()):
             if skip.blocked and skip.blocked_since + timeout <= now:
                 reason = f"Another run has been in its way for {timeout:.12g} s: {skip.reason}"

@@ -490,6 +490,8 @@ def _runs(
 
 def _status_of(run: KnownRun, times: RunTimes, *, running: bool) -> RunStatus:
     """Return the status of a run that left nothing yet: only its history tells whether it is queued."""
+    if run.cancelled:
+        return RunStatus.CANCELLED
     if run.error and run.state is None and run.run_id is None:
         return RunStatus.MISSING
     state = run.state

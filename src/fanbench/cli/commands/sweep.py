@@ -68,6 +68,16 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @value_option("--deadline", "SECONDS", "The time limit for the sweep; exit code 5 (default: none).", _ABOVE_0)
 @value_option("--max-cost", "USD", "The budget for the sweep; exit code 6 (default: none).", _ABOVE_0)
 @value_option(
+    "--cancel",
+    "WHICH",
+    "Which runs --max-failures, --timeout, --deadline and --max-cost cancel on the server: never, queued or all "
+    "(default: never).",
+    click.Choice(["never", "queued", "all"]),
+)
+@click.option(
+    "--cancel-on-interrupt", is_flag=True, help="Let the first Ctrl-C cancel runs on the server, too."
+)
+@value_option(
     "--poll-interval",
     "SECONDS",
     "The longest pause between two polls; the first pauses are shorter (default: 60).",

@@ -13,7 +13,7 @@ from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import Fields, bold
 from fanbench.cli.progress import spinner
-from fanbench.cli.prompts import confirm
+from fanbench.cli.prompts import confirm, is_terminal
 from fanbench.cli.session import call
 from fanbench.cli.views.sweep_report import (
     failure,
@@ -26,10 +26,12 @@ from fanbench.cli.views.sweep_session import Prepared, SweepOutcome, SweepSessio
 from fanbench.client import Client
 from fanbench.errors import OutputError
 from fanbench.sweeps.decide import Stage
+from fanbench.sweeps.events import CancelEnded
 from fanbench.sweeps.folder import refuse_locked, set_aside
 from fanbench.sweeps.preview import Preview, TaskPreview
 from fanbench.sweeps.report import FIELDS, write_summary
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec
+from fanbench.sweeps.sweep import Sweep
 
 __all__ = ["FIELDS", "PLAN_FIELDS", "SweepView", "question"]
 
@@ -130,6 +132,8 @@ class SweepView:
         """
         report = outcome.report
         if report is None:
+            if outcome.left and is_terminal():
+                self._offer_to_cancel(prepared)
             raise click.exceptions.Exit(outcome.code)
         unwritten: OutputError | None = None
         try:
@@ -155,6 +159,23 @@ class SweepView:
             raise click.exceptions.Exit(outcome.code)
         if unwritten is not None or ends_with is not None:
             raise ends_with or click.exceptions.Exit(1)
+
+    def _offer_to_cancel(self, prepared: Prepared) -> None:
+        """Ask whether to cancel the runs that are left on the server. Ctrl-C ends the question, and the work."""
+        if not confirm(
+            "Cancel the runs of this sweep that are still on the server?", yes=False, default=False
+        ):
+            return
+
+        async def cancel(client: Client) -> None:
+            async with Sweep(client, prepared.plan) as sweep:
+                sweep.cancel()
+                async for event in sweep:
+                    if isinstance(event, CancelEnded):
+                        self.settings.output.note(event.text)
+                        return
+
+        call(self.settings, cancel)
 
 
 def question(stage: Stage, preview: Preview) -> str:

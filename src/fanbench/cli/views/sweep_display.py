@@ -45,6 +45,7 @@ _MARKS: Mapping[RunStatus, tuple[str, str]] = {
     RunStatus.QUEUED: ("○", "cyan"),
     RunStatus.SCHEDULED: ("○", "cyan"),
     RunStatus.UNSCHEDULED: ("·", "dim"),
+    RunStatus.CANCELLED: ("⊘", "dim"),
     RunStatus.COMPLETED: ("✓", "green"),
 }
 

@@ -23,6 +23,7 @@ from fanbench.cli.redact import redact
 from fanbench.operations.events import VersionSuperseded
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.events import (
+    CancelEnded,
     Draining,
     RunLogLine,
     RunMissing,
@@ -97,7 +98,14 @@ class EventPrinter:
             return False  # The line of its task has said it, for all of its runs.
         if self._terse:
             errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
-            important = TaskPreparationFailed | RunMissing | Draining | CallUnanswered | VersionSuperseded
+            important = (
+                TaskPreparationFailed
+                | RunMissing
+                | Draining
+                | CancelEnded
+                | CallUnanswered
+                | VersionSuperseded
+            )
             return errored or isinstance(event, important)
         return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
 

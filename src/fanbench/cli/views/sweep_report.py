@@ -111,7 +111,7 @@ def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
             return BudgetReached(
                 f"The budget is used up: {counts}", hint=f"To raise the budget: {resume(' --max-cost USD')}"
             )
-        case DrainReason.FAILURES if report.of(RunStatus.UNSCHEDULED):
+        case DrainReason.FAILURES if report.of(RunStatus.UNSCHEDULED, RunStatus.CANCELLED):
             return RunFailed(
                 f"Too many failures: {counts}", hint=f"To allow more failures: {resume(' --max-failures N')}"
             )
@@ -122,7 +122,7 @@ def failure(settings: Settings, report: SweepReport) -> FanbenchError | None:
 def _next_commands(report: SweepReport, resume: Callable[[str], str]) -> Iterator[str]:
     """What can be done about runs that did not complete, a line for each way."""
     errored = report.of(RunStatus.ERRORED)
-    unfinished = report.of(RunStatus.MISSING, RunStatus.RUNNING, RunStatus.UNSCHEDULED)
+    unfinished = report.of(RunStatus.MISSING, RunStatus.RUNNING, RunStatus.UNSCHEDULED, RunStatus.CANCELLED)
     left = [row for row in unfinished if row.planned_run.task not in report.failed]
     if left:
         yield f"To do what is left: {resume('')}"

@@ -79,11 +79,15 @@ async def prepare(
 
 @dataclass(frozen=True, slots=True)
 class SweepOutcome:
-    """The end of a session. `report` is None if it was stopped at once; `code` is a signal's exit code, or 0."""
+    """The end of a session. `report` is None if it was stopped at once; `code` is a signal's exit code, or 0.
+
+    `left`: it was stopped by a second Ctrl-C, and may have left runs on the server that nobody has tried to cancel.
+    """
 
     state: SweepState
     report: SweepReport | None
     code: int
+    left: bool = False
 
 
 @dataclass
@@ -96,6 +100,7 @@ class SweepSession:
     _sweep: Sweep | None = field(default=None, init=False)
     _code: int = field(default=0, init=False)
     _stopped: bool = field(default=False, init=False)
+    _cancelled: bool = field(default=False, init=False)
 
     async def follow(self, client: Client) -> SweepOutcome:
         """Run to the end, or until a signal ends it.
@@ -122,25 +127,43 @@ class SweepSession:
                 group.cancel_scope.cancel()
         if self._sweep is None or self._stopped:
             await self._note(f"Stopped. To resume: {self._resume}")
-            return SweepOutcome(state, None, self._code)
+            left = self._code == INTERRUPTED and not self._cancelled and state.in_flight > 0
+            return SweepOutcome(state, None, self._code, left)
         return SweepOutcome(state, (await self._sweep.report()).after(state), self._code)
 
     async def _obey_signals(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-        """The first Ctrl-C stops scheduling; the second, or SIGTERM, stops everything. Nothing is lost."""
+        """The first Ctrl-C stops scheduling; the second, or SIGTERM, stops everything. Nothing is lost.
+
+        While runs are being cancelled on the server, the first one stops everything.
+        """
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for number in signals:
                 first = self._code == 0
                 self._code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
-                if number == signal.SIGINT and first and self._sweep is not None:
-                    self._sweep.drain()
+                cancelling = self._sweep is not None and self._sweep.cancelling
+                self._cancelled = self._cancelled or cancelling
+                if number == signal.SIGINT and first and self._sweep is not None and not cancelling:
                     await self._note(
-                        "\nInterrupted: nothing more is scheduled; runs in flight are followed to their end.\n"
+                        f"\nInterrupted: nothing more is scheduled; {self._drain(self._sweep)}.\n"
                         f"Press Ctrl-C again to stop now. Either way, to resume: {self._resume}"
                     )
                 else:
                     self._stopped = True
                     scope.cancel()
+
+    def _drain(self, sweep: Sweep) -> str:
+        """Drain the sweep, and return what becomes of the runs in flight."""
+        rules = self.plan.rules
+        if not rules.cancel_on_interrupt:
+            sweep.drain()
+            return "runs in flight are followed to their end"
+        self._cancelled = True
+        if rules.cancel == "queued":
+            sweep.cancel("queued")
+            return "queued runs are cancelled, and those that have begun are followed to their end"
+        sweep.cancel()
+        return "runs in flight are cancelled"
 
     async def _note(self, text: str) -> None:
         """Print a message about a signal. The signal is obeyed even if the message cannot be written."""

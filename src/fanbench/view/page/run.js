@@ -4,7 +4,7 @@ import { broken, fill, h } from "./dom.js";
 import { count, duration, known, many, money, NONE, score, size, time } from "./format.js";
 import { log, Log } from "./log.js";
 import { besides, conversation } from "./said.js";
-import { CLASSES, DONE, ERRORED, MISSING, PLANNED, SIGNS } from "./states.js";
+import { CANCELLED, CLASSES, DONE, ERRORED, MISSING, PLANNED, SIGNS } from "./states.js";
 
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./document").Part} Part */
@@ -33,7 +33,7 @@ export function run(store, page, words) {
       runs.length > 1 && h("nav", { class: "choice", "aria-label": "Runs" }, runs.map((each) => h("a", { href: page.runAddress(each), "aria-current": each === at ? "true" : null },
         `${SIGNS[store.runs.columns.status[each]]} ${store.runs.columns.repeat[each]}${store.runs.columns.superseded[each] ? " again" : ""}`))),
       link("↑ model", near(-1), "k"), link("↓ model", near(1), "j")), body);
-  const over = [DONE, ERRORED, MISSING, PLANNED].includes(state);
+  const over = [DONE, ERRORED, MISSING, PLANNED, CANCELLED].includes(state);
   const live = reading(store, page, body, async () => {
     const [details, sources] = await Promise.all([store.source.details(at), store.source.sources()]);
     return content(store, page, at, over ? details : details && { ...details, log: "" }, sources[task] ?? "");
