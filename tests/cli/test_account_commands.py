@@ -16,6 +16,8 @@ from fanbench.cli.app import root
 from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.messages import (
     BenchmarkResult,
+    CandidateClass,
+    DisplayType,
     Leaderboard,
     LeaderboardRow,
     NumericResult,
@@ -115,6 +117,72 @@ def test_a_leaderboard_for_programs(cli: Cli) -> None:
         ("n", "c", 0.0, None),
         ("o", "a-task", None, True),
     ]
+
+
+def contestant(kind: str, number: int, value: float, scale: str = "", **slugs: str) -> LeaderboardRow:
+    """A row of the model `m` with a name and slugs of its own, and a result on a scale."""
+    result = BenchmarkResult(numeric_result=NumericResult(value=value))
+    return LeaderboardRow(
+        model_version_name="Model M",
+        model_version_slug="google/m",
+        candidate_class=CandidateClass(f"BENCHMARK_CANDIDATE_CLASS_{kind}"),
+        task_results=[
+            TaskResult(
+                benchmark_task_slug=f"t{number}",
+                result=result,
+                display_type=DisplayType(scale) if scale else DisplayType.UNSPECIFIED,
+            )
+        ],
+        **slugs,
+    )
+
+
+@pytest.fixture
+def siblings(kaggle: SimulatedKaggle) -> None:
+    """A model, two of its configurations, and two agents of one name on one of them."""
+    low = {"model_version_config_name": "M Low", "model_version_config_slug": "m-low-reasoning-effort"}
+    high = {"model_version_config_name": "M High", "model_version_config_slug": "m-high-reasoning-effort"}
+    agent = {"agent_name": "Coder", **high, "harness_name": "H", "harness_slug": "h"}
+    kaggle.leaderboards["me", "bench"] = Leaderboard(
+        rows=[
+            contestant("MODEL_VERSION", 1, 0.85, "PERCENTAGES"),
+            contestant("MODEL_VERSION_CONFIG", 1, 0.5, "PERCENTAGES", **low),
+            contestant("MODEL_VERSION_CONFIG", 2, 85, "RAW_PERCENTAGES", **high),
+            contestant("AGENT", 2, 12.345, "RAW_PERCENTAGES", agent_slug="coder-1", **agent),
+            contestant("AGENT", 1, 1, agent_slug="coder-2", **agent),
+        ]
+    )
+
+
+@pytest.mark.usefixtures("siblings")
+def test_siblings_have_names_of_their_own(cli: Cli) -> None:
+    """Configurations and agents of one model are told apart, and values are shown on the scale of their task."""
+    lines = shown(cli("leaderboard", "me/bench").stdout).splitlines()
+    assert lines[2:] == [
+        "Model M 85.0% N/A",
+        "M Low 50.0% N/A",
+        "M High N/A 85.0%",
+        "Coder (coder-1) N/A 12.3%",
+        "Coder (coder-2) 1 N/A",
+    ]
+    written = cli("leaderboard", "me/bench", "--format", "csv").stdout_bytes.decode().split("\r\n")
+    assert written[1:4] == ["Model M,0.85,N/A", "M Low,0.5,N/A", "M High,N/A,85"]
+
+
+@pytest.mark.usefixtures("siblings")
+def test_siblings_for_programs(cli: Cli) -> None:
+    """A record has the label that runs have, the slugs behind it, the value as it is stored, and its scale."""
+    rows = json.loads(cli("leaderboard", "me/bench", "--format", "json").stdout)
+    fields = ("model", "candidate_class", "config", "agent", "harness", "value", "display_type")
+    high = "m-high-reasoning-effort"
+    assert [tuple(row[field] for field in fields) for row in rows] == [
+        ("m", "MODEL_VERSION", None, None, None, 0.85, "PERCENTAGES"),
+        ("m@low", "MODEL_VERSION_CONFIG", "m-low-reasoning-effort", None, None, 0.5, "PERCENTAGES"),
+        ("m@high", "MODEL_VERSION_CONFIG", high, None, None, 85, "RAW_PERCENTAGES"),
+        ("coder-1", "AGENT", high, "coder-1", "h", 12.345, "RAW_PERCENTAGES"),
+        ("coder-2", "AGENT", high, "coder-2", "h", 1, None),
+    ]
+    assert {row["model_version"] for row in rows} == {"m"}
 
 
 @pytest.mark.usefixtures("board")

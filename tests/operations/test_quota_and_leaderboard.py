@@ -5,10 +5,17 @@ from __future__ import annotations
 import pytest
 
 from fanbench import ConnectionFailed, UsageError
-from fanbench.operations.leaderboard import benchmark_name
+from fanbench.operations.leaderboard import benchmark_name, shown_score
 from fanbench.operations.quota import fetch_quotas
 from fanbench.testing import Fault
-from fanbench.wire.messages import QuotaBalance, RefillPeriod, TaskQuota
+from fanbench.wire.messages import (
+    BenchmarkResult,
+    DisplayType,
+    NumericResult,
+    QuotaBalance,
+    RefillPeriod,
+    TaskQuota,
+)
 from tests.operations.conftest import simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
@@ -26,6 +33,31 @@ def test_invalid_names_of_benchmarks(text: str) -> None:
     """A benchmark's name must also be valid as the name of a file."""
     with pytest.raises(UsageError):
         benchmark_name(text)
+
+
+@pytest.mark.parametrize(
+    ("scale", "value", "text"),
+    [
+        ("PERCENTAGES", 0.12345, "12.3%"),
+        ("PERCENTAGES", 45600.0, "4560000.0%"),
+        ("RAW_PERCENTAGES", 4.56, "4.6%"),
+        ("RAW_PERCENTAGES", 75, "75.0%"),
+        ("COUNTS", 789.57, "790"),
+        ("FLOAT_COUNTS", 456, "456.0"),
+        ("RAW_VALUES", 123.444, "123.44"),
+        ("DOLLARS", 790.567, "$790.57"),
+        ("CENTS", 456, "¢456.00"),
+        ("WHOLE_DOLLARS", 2601845.4, "$2,601,845"),
+        ("SOMETHING_NEW", 1.5, "1.5"),
+        ("BENCHMARK_LEADERBOARD_DISPLAY_TYPE_UNSPECIFIED", 1, "1"),
+    ],
+)
+def test_values_are_shown_on_their_scale(scale: str, value: float, text: str) -> None:
+    """Each display type has the form that Kaggle documents; one that is not known leaves the number as it is."""
+    result = BenchmarkResult(numeric_result=NumericResult(value=value))
+    assert shown_score(result, DisplayType(scale)) == text
+    for passed, word in ((True, "Pass"), (None, "N/A")):
+        assert shown_score(BenchmarkResult(boolean_result=passed), DisplayType(scale)) == word
 
 
 async def test_quotas() -> None:

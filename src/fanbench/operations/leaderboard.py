@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +13,26 @@ from fanbench._util import files
 from fanbench.errors import UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import username
-from fanbench.wire.messages import BenchmarkResult, Leaderboard
+from fanbench.wire.messages import BenchmarkResult, CandidateClass, DisplayType, Leaderboard, TaskResult
 
-__all__ = ["LeaderboardTable", "benchmark_name", "fetch_leaderboard", "score", "write_leaderboard"]
+__all__ = [
+    "LeaderboardTable",
+    "benchmark_name",
+    "fetch_leaderboard",
+    "score",
+    "shown_score",
+    "write_leaderboard",
+]
 
 NO_SCORE = "N/A"
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardTable:
-    """One row per model and one column per task. `tasks` maps the slugs of the tasks, sorted, to their names."""
+    """One row per model, configuration or agent, and one column per task.
+
+    `tasks` maps the slugs of the tasks, sorted, to their names.
+    """
 
     owner: str
     benchmark: str
@@ -32,18 +44,35 @@ class LeaderboardTable:
         return ["Model", *self.tasks.values()]
 
     @property
+    def names(self) -> list[str]:
+        """The name of each row, with the slug of a configuration or an agent whose name others have, too."""
+        counts = Counter(row.name for row in self.board.rows)
+        return [
+            f"{row.name} ({row.slug})"
+            if counts[row.name] > 1 and row.kind is not CandidateClass.MODEL_VERSION
+            else row.name
+            for row in self.board.rows
+        ]
+
+    @property
     def cells(self) -> list[list[str]]:
-        """The rows in the server's order; `N/A` stands for a task for which a model has no result."""
-        rows = []
-        for row in self.board.rows:
-            scores = {result.benchmark_task_slug: score(result.result) for result in row.task_results}
-            rows.append([row.name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)])
-        return rows
+        """The rows for people, in the server's order: values are on the scale of their task, such as `85.0%`."""
+        return self._cells(lambda result: shown_score(result.result, result.display_type))
 
     def csv(self) -> str:
+        """The rows for programs, with the values as they are stored."""
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([self.header, *self.cells])
+        cells = self._cells(lambda result: score(result.result))
+        csv.writer(text).writerows([self.header, *cells])
         return text.getvalue()
+
+    def _cells(self, read: Callable[[TaskResult], str]) -> list[list[str]]:
+        """One cell per task; `N/A` stands for one of which the row has no result."""
+        rows = []
+        for name, row in zip(self.names, self.board.rows, strict=True):
+            scores = {result.benchmark_task_slug: read(result) for result in row.task_results}
+            rows.append([name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)])
+        return rows
 
 
 def score(result: BenchmarkResult | None) -> str:
@@ -53,6 +82,26 @@ def score(result: BenchmarkResult | None) -> str:
     if result is None or result.boolean_result is None:
         return NO_SCORE
     return "Pass" if result.boolean_result else "Fail"
+
+
+# As Kaggle's site shows values. Only whole dollars have separators there.
+_SCALES: dict[DisplayType, Callable[[float], str]] = {
+    DisplayType.PERCENTAGES: lambda value: f"{100 * value:.1f}%",
+    DisplayType.RAW_PERCENTAGES: lambda value: f"{value:.1f}%",
+    DisplayType.COUNTS: lambda value: f"{value:.0f}",
+    DisplayType.FLOAT_COUNTS: lambda value: f"{value:.1f}",
+    DisplayType.RAW_VALUES: lambda value: f"{value:.2f}",
+    DisplayType.DOLLARS: lambda value: f"${value:.2f}",
+    DisplayType.CENTS: lambda value: f"¢{value:.2f}",
+    DisplayType.WHOLE_DOLLARS: lambda value: f"${value:,.0f}",
+}
+
+
+def shown_score(result: BenchmarkResult | None, scale: DisplayType) -> str:
+    """The result as `score` has it, a number on the scale of the leaderboard: `85.0%`, `$1.50`."""
+    if result is None or result.numeric_result is None or scale not in _SCALES:
+        return score(result)
+    return _SCALES[scale](result.numeric_result.value)
 
 
 def benchmark_name(text: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from fanbench.errors import UsageError
-from fanbench.wire.messages import Run
+from fanbench.wire.messages import CandidateClass, LeaderboardRow, Run
 from fanbench.wire.slugs import DEFAULT, normalize_model, same_model
 
 __all__ = [
@@ -71,6 +71,19 @@ class Candidate(NamedTuple):
         if run.model_version_slug and effort:
             return cls(normalize_model(run.model_version_slug), effort)
         return cls(normalize_model(run.model_version_config_slug))
+
+    @classmethod
+    def of_row(cls, row: LeaderboardRow) -> Candidate:
+        """The candidate of a row of a leaderboard."""
+        is_agent = row.kind is CandidateClass.AGENT
+        is_model = row.kind is CandidateClass.MODEL_VERSION
+        return cls.of_run(
+            Run(
+                model_version_slug=row.model_version_slug,
+                model_version_config_slug="" if is_model else row.model_version_config_slug,
+                agent_slug=row.agent_slug if is_agent else "",
+            )
+        )
 
 
 def split_effort(name: str) -> tuple[str, str]:

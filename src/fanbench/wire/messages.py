@@ -710,6 +710,11 @@ class TaskResult(Message, frozen=True):
 
 
 class LeaderboardRow(Message, frozen=True):
+    """What is ranked, with its results: a model, a model configuration, or an agent, which has a configuration, too.
+
+    Configurations of one model, and the agents on them, have the model in common.
+    """
+
     model_version_name: str = ""
     model_version_slug: str = ""
     task_results: list[TaskResult] = []
@@ -722,13 +727,34 @@ class LeaderboardRow(Message, frozen=True):
     harness_slug: str = ""
 
     @property
+    def kind(self) -> CandidateClass:
+        """What the row is about. Servers that do not say it name agent and configuration only where it is one."""
+        if self.candidate_class.known and self.candidate_class is not CandidateClass.UNSPECIFIED:
+            return self.candidate_class
+        if self.agent_slug or self.agent_name:
+            return CandidateClass.AGENT
+        has_config = self.model_version_config_slug or self.model_version_config_name
+        return CandidateClass.MODEL_VERSION_CONFIG if has_config else CandidateClass.MODEL_VERSION
+
+    @property
     def name(self) -> str:
-        """The name of the model, or else of the model configuration or the agent."""
-        return self.model_version_name or self.model_version_config_name or self.agent_name
+        """The name of the agent, the configuration or the model that the row is about. Several rows may have it."""
+        names = {
+            CandidateClass.AGENT: self.agent_name,
+            CandidateClass.MODEL_VERSION_CONFIG: self.model_version_config_name,
+            CandidateClass.MODEL_VERSION: self.model_version_name,
+        }
+        return names[self.kind] or next(filter(None, names.values()), "")
 
     @property
     def slug(self) -> str:
-        return self.model_version_slug or self.model_version_config_slug or self.agent_slug
+        """The slug of what the row is about, which no other row has."""
+        slugs = {
+            CandidateClass.AGENT: self.agent_slug,
+            CandidateClass.MODEL_VERSION_CONFIG: self.model_version_config_slug,
+            CandidateClass.MODEL_VERSION: self.model_version_slug,
+        }
+        return slugs[self.kind] or next(filter(None, slugs.values()), "")
 
 
 class GetLeaderboardRequest(Message, frozen=True):

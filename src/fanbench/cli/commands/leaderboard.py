@@ -65,9 +65,9 @@ def leaderboard(
 ) -> None:
     """Show the leaderboard of a benchmark, or rank the models of downloaded results.
 
-    BENCHMARK is one on the server: one row per model, one column per task. A cell is a number, Pass, Fail, or N/A where
-    there is no result. Without an owner, it is one of yours. CSV contains the same table; JSON contains one record per
-    result.
+    BENCHMARK is one on the server: one row per model, model configuration or agent, one column per task. A cell is a
+    number on the scale of the task, Pass, Fail, or N/A where there is no result. Without an owner, it is one of yours.
+    CSV contains the same table with the numbers as they are stored; JSON contains one record per result.
 
     DIR is a folder of results, such as that of a sweep. Each model has its mean score over tasks with an interval, the
     ranks that chance allows, the attempts that have a score among those that were planned, its cost and time. Where

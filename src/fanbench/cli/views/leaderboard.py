@@ -6,11 +6,13 @@ import click
 
 from fanbench.cli.output import Output, iso_time
 from fanbench.operations.leaderboard import LeaderboardTable, score
+from fanbench.wire.candidates import Candidate
+from fanbench.wire.messages import DisplayType
 from fanbench.wire.slugs import normalize_model
 
 __all__ = ["FIELDS", "show_leaderboard"]
 
-#: One record per result of a model in a task. A CSV is the table itself. The Kaggle CLI has one record per model: its
+#: One record per result of a row in a task. A CSV is the table itself. The Kaggle CLI has one record per row: its
 #: `Model` is a field here, too, and after it comes its field of the task, which has the name of the task.
 FIELDS = (
     "benchmark",
@@ -23,6 +25,12 @@ FIELDS = (
     "confidence_interval",
     "passed",
     "evaluated",
+    "display_type",
+    "candidate_class",
+    "model_version",
+    "config",
+    "agent",
+    "harness",
     "Model",
 )
 
@@ -33,14 +41,15 @@ def show_leaderboard(out: Output, found: LeaderboardTable) -> None:
         return
     benchmark = f"{found.owner}/{found.benchmark}"
     records = []
-    for row in found.board.rows:
+    for name, row in zip(found.names, found.board.rows, strict=True):
         for result in row.task_results:
             got = result.result
+            scaled = result.display_type is not DisplayType.UNSPECIFIED
             numeric = got.numeric_result if got else None
             record = {
                 "benchmark": benchmark,
-                "model": normalize_model(row.slug),
-                "name": row.name,
+                "model": Candidate.of_row(row).label,
+                "name": name,
                 "task": result.benchmark_task_slug,
                 "task_name": result.benchmark_task_name,
                 "task_version": result.task_version or None,
@@ -48,7 +57,13 @@ def show_leaderboard(out: Output, found: LeaderboardTable) -> None:
                 "confidence_interval": numeric.confidence_interval if numeric else None,
                 "passed": got.boolean_result if got else None,
                 "evaluated": iso_time(got.evaluation_date) if got else None,
-                "Model": row.name,
+                "display_type": result.display_type.label if scaled else None,
+                "candidate_class": row.kind.label,
+                "model_version": normalize_model(row.model_version_slug) or None,
+                "config": row.model_version_config_slug or None,
+                "agent": row.agent_slug or None,
+                "harness": row.harness_slug or None,
+                "Model": name,
             }
             record.setdefault(found.tasks[result.benchmark_task_slug], score(got))
             records.append(record)
