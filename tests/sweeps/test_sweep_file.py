@@ -320,6 +320,8 @@ KEYS = {
         "models",
         "models_from",
         "all_models",
+        "effort",
+        "agents",
         "judge",
         "repeats",
         "output",

@@ -107,7 +107,7 @@ class World:
             self.folder,
             self.repeats,
             self.rules,
-            ModelChoice(self.models, self.unlisted),
+            ModelChoice(self.models, self.unlisted, agents=frozenset(self.kaggle.agents)),
             rerun=self.rerun,
         )
 

@@ -17,7 +17,7 @@ from fanbench._util.concurrency import Offload, settle
 from fanbench._util.text import first_few, is_pattern
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
-from fanbench.operations.candidates import ModelChoice, find_candidates
+from fanbench.operations.candidates import ModelChoice, find_candidates, refuse_misfit
 from fanbench.operations.lookup import task_if_any
 from fanbench.operations.models import find_judge
 from fanbench.operations.push import plan_push
@@ -59,9 +59,10 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """Tasks × models × repeats, the folder for the results, and the rules to follow.
+    """Tasks × candidates × repeats, the folder for the results, and the rules to follow.
 
-    `choice` tells which of the models the server does not list. `skipped` are the files of folders that have no task.
+    `models` are the labels of the candidates: models, `MODEL@EFFORT`, and agents. `choice` tells which of them are
+    agents, and which models the server does not list. `skipped` are the files of folders that have no task.
     `judge` is the slug of the model behind `judge_llm`, empty for the server's choice. `rerun` are the planned runs to
     make again, whatever came of them.
     """
@@ -95,8 +96,8 @@ async def make_plan(
     the tasks are fetched at once, while the notebooks are made.
 
     Raises:
-        UsageError: There are no tasks or no models, a number is out of its range, a task is given by two files, or
-            what is to be made again is not planned.
+        UsageError: There are no tasks or no models, a model lacks an effort, a task is run on agents only or not on
+            them, a number is out of its range, a task is given by two files, or what is to be repeated is not planned.
         UnknownModel: A pattern matches no model.
         TaskFileError: A file cannot be read, or has an error that the server would refuse.
         NotFound: Tasks that are named by their slugs are not on the server; all of them are listed.
@@ -108,7 +109,7 @@ async def make_plan(
         raise UsageError("No task is given.", hint=hint)
     if spec.all_models and spec.models:
         raise UsageError("models and all_models cannot be used together.", hint="Leave one of them out.")
-    if not spec.all_models and not spec.models:
+    if not (spec.all_models or spec.models or spec.agents):
         raise UsageError(
             "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
         )
@@ -116,6 +117,9 @@ async def make_plan(
     judge = await find_judge(client, spec.judge, available)
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
+    for source, task in zip(sources, seen, strict=True):
+        if task is not None:
+            refuse_misfit(source.slug, task, choice)
     # By their full names "me/task" and "task" may be the same task.
     by_name: dict[str, _Source] = {}
     for source, task in zip(sources, seen, strict=True):
@@ -327,7 +331,8 @@ async def _fetch(
 
     async def resolve() -> None:
         nonlocal choice
-        choice = await find_candidates(client, ["*"] if spec.all_models else spec.models, available)
+        asked = ["*"] if spec.all_models else spec.models
+        choice = await find_candidates(client, asked, available, efforts=spec.efforts, agents=spec.agents)
 
     async def look(index: int) -> None:
         seen[index] = await task_if_any(client, sources[index].slug)

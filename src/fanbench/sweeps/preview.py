@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.power import known_items, power_sentences
 from fanbench.sweeps.reruns import Reruns
+from fanbench.wire.candidates import requests_for
 from fanbench.wire.messages import CreationState
 
 __all__ = ["Counts", "Preview", "TaskPreview", "preview", "read_quotas"]
@@ -222,6 +223,7 @@ def preview(
             reruns,
             plan.rules.retry_errored,
             items.get(task.slug),
+            plan.choice.agents,
         )
         for task in plan.tasks
     )
@@ -267,11 +269,12 @@ def _preview_task(
     reruns: Reruns,
     retry_errored: int,
     items: int | None,
+    agents: Collection[str],
 ) -> TaskPreview:
     """Preview one task, with an estimate of its calls. The plan itself has already made one call per task.
 
     - A push takes the create call, and `CREATION_POLLS` polls of the creation.
-    - Scheduling takes a list of the existing runs, and one call per repeat for all models together.
+    - Scheduling takes a list of the existing runs, and one call per repeat for all models together, at each effort.
     - Watching takes `RUN_POLLS` lists, whatever the number of runs.
     - A run that has yet to end takes a log and an output, a run that has ended whatever is missing of these.
 
@@ -294,7 +297,8 @@ def _preview_task(
         )
     counts = Counts(**by_step)
     pushed = push.needs_push and counts.schedule > 0
-    rounds = len({each.repeat for each, step in steps.items() if step is Step.SCHEDULE})
+    due = [each for each, step in steps.items() if step is Step.SCHEDULE]
+    rounds = len({each.repeat for each in due}) * len(requests_for({each.model for each in due}, agents))
     under_way = counts.schedule + counts.find + counts.watch
     calls = 1 + CREATION_POLLS if pushed else 0
     calls += 1 + rounds if counts.schedule else 0

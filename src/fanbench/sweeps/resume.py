@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,7 @@ __all__ = ["Saved", "read_saved", "refuse_other_sweep", "resumed", "saved_text",
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
     """The sweep of a folder. `spec` makes the same plan again; None if its notebooks did not come from files.
 
-    `endpoint` is the `Config.server` that it runs on.
+    `endpoint` is the `Config.server` that it runs on. `models` are labels of candidates, of which `agents` are agents.
     """
 
     endpoint: str
@@ -29,6 +29,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     repeats: int
     judge: str = ""
+    agents: tuple[str, ...] = ()
     spec: SweepSpec | None = None
 
     @property
@@ -52,13 +53,23 @@ def spec_of(plan: SweepPlan) -> SweepSpec | None:
         else:
             return None
     rules = {name: getattr(plan.rules, name) for name in plan.rules.__struct_fields__}
+    models, agents = _kinds(plan.models, plan.choice.agents)
     return SweepSpec(
         tasks=tuple(tasks),
-        models=plan.models,
+        models=models,
+        agents=agents,
         judge=plan.judge or None,
         repeats=plan.repeats,
         output=plan.output,
         **rules,
+    )
+
+
+def _kinds(labels: Iterable[str], agents: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split the labels of candidates into those of models and those of agents."""
+    named = list(labels)
+    return tuple(each for each in named if each not in agents), tuple(
+        each for each in named if each in agents
     )
 
 
@@ -76,6 +87,7 @@ def saved_text(plan: SweepPlan, server: str) -> str:
             models=plan.models,
             repeats=plan.repeats,
             judge=plan.judge,
+            agents=_kinds(plan.models, plan.choice.agents)[1],
             spec=spec_of(plan),
         )
     )
@@ -128,9 +140,12 @@ def refuse_other_sweep(text: str, plan: SweepPlan, server: str) -> None:
             f"{plan.output} holds another sweep, which runs on {saved.endpoint}, not on {server}.",
             hint=f"To continue it, add {flags} (a server without --local must listen at the same address). {_FRESH}",
         )
+    saved_models, saved_agents = _kinds(saved.models, saved.agents)
+    models, agents = _kinds(plan.models, plan.choice.agents)
     differences = [
         *_missing("task", saved.tasks, [task.slug for task in plan.tasks]),
-        *_missing("model", saved.models, plan.models),
+        *_missing("model", saved_models, models),
+        *_missing("agent", saved_agents, agents),
     ]
     if plan.repeats < saved.repeats:
         differences.append(f"it repeats {saved.repeats} times, this one {plan.repeats}")

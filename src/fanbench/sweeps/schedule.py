@@ -1,4 +1,4 @@
-"""Schedules the runs of one task: one call for all models that are due, written down before it is made."""
+"""Schedules the runs of one task: one call for all due models at one effort, written down before it is made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import VoidCause
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
 from fanbench.sweeps.task_watcher import TaskWatcher
+from fanbench.wire.candidates import requests_for
 from fanbench.wire.messages import ScheduleResult
 from fanbench.wire.retry import CallOutcome, RetryBudget, call_outcome
 
@@ -59,13 +60,14 @@ class RunScheduler:
     # --- Which models are next ---
 
     def _ready_models(self) -> list[str]:
-        """Return the models for the next call."""
+        """Return the models for the next call, which has one effort or agents."""
         now = anyio.current_time()
         if now < self._not_before or self._task in self._context.gate.waiting:
             return []
         models = [model for model in self._task.due if not self._is_blocked(model, now)]
         suspects = [model for model in models if model in self._suspects]
-        return suspects[:1] or models
+        requests = requests_for(suspects[:1] or models, self._context.plan.choice.agents)
+        return [each.label for each in requests[0]] if requests else []
 
     def _is_blocked(self, model: str, now: float) -> bool:
         """Return whether the model must wait for a run that is, or may be, in flight on it."""
@@ -98,12 +100,18 @@ class RunScheduler:
 
     async def _schedule(self, runs: Sequence[ActiveRun], version: int) -> None:
         models = [run.planned_run.model for run in runs]
+        (request,) = requests_for(models, self._context.plan.choice.agents)
         await self._watcher.look_for_newest(_FRESH)
         # Kaggle's own command line never names a version, so we do only where it makes a difference.
         named = version if self._watcher.superseded else 0
         try:
             results = await self._context.client.schedule_runs(
-                self._task.slug, models, version=named, judge=self._context.plan.judge
+                self._task.slug,
+                [each.model for each in request if each.model],
+                version=named,
+                judge=self._context.plan.judge,
+                effort=request[0].effort,
+                agents=[each.agent for each in request if each.agent],
             )
         except FanbenchError as error:
             self._record_failure(runs, error)

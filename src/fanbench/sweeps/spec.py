@@ -286,18 +286,21 @@ def read_text(path: Path) -> str:
 
 
 class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks × models × repeats and how to run them, as the user gave them; `None` where nothing was given.
+    """Tasks × candidates × repeats and how to run them, as the user gave them; `None` where nothing was given.
 
-    `models` are names and patterns in the order in which they are reported. `datasets` ("owner/slug") apply to tasks
-    from files that have none of their own. `judge` is the model behind `judge_llm`. `rerun` are names and patterns
-    `TASK:MODEL` of the runs to make again this time. `concurrency` bounds the calls in flight; the rest is as in
-    `Rules`.
+    `models` are names and patterns, perhaps `MODEL@EFFORT`, in the order in which they are reported. Those without an
+    effort of their own are run at each of `efforts`, if there are any. `agents` are slugs. `datasets` ("owner/slug")
+    apply to tasks from files that have none of their own. `judge` is the model behind `judge_llm`. `rerun` are names
+    and patterns `TASK:MODEL` of the runs to make again this time. `concurrency` bounds the calls in flight; the rest
+    is as in `Rules`.
     """
 
     tasks: tuple[TaskChoice, ...] = ()
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     all_models: bool = False
+    efforts: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
     judge: str | None = None
     repeats: int | None = None
     output: Path | None = None
@@ -355,7 +358,7 @@ def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
     }
     if given.get("models") and given.get("all_models"):
         raise UsageError("-m and --all-models cannot be used together.", hint="Leave one of them out.")
-    for name in ("tasks", "models", "datasets", "rerun"):
+    for name in ("tasks", "models", "efforts", "agents", "datasets", "rerun"):
         if name in given:
             given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
     if "models" in given:

@@ -51,6 +51,8 @@ class SweepOptions(TypedDict, total=False):
     """
 
     all_models: bool
+    efforts: str | Sequence[str]
+    agents: str | Sequence[str]
     datasets: Sequence[str]
     judge: str
     repeats: int

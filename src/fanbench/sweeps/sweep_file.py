@@ -190,6 +190,14 @@ class SweepFile(_Table, frozen=True):
     all_models: Annotated[
         bool | UnsetType, _key("Run on every model that the server has, instead of `models`.", True)
     ] = UNSET
+    effort: Annotated[
+        list[_Text] | UnsetType,
+        _key("Reasoning efforts: each model is run at each of them.", ["low", "high"]),
+    ] = UNSET
+    agents: Annotated[
+        list[_Text] | UnsetType,
+        _key("Agents, for tasks that are run on agents.", ["claude-code-2.1.216-opus-4.8-high"]),
+    ] = UNSET
     judge: Annotated[_Text | UnsetType, _key("Local server: the model behind judge_llm.", "gemma-3-270m")] = (
         UNSET
     )
@@ -246,6 +254,8 @@ def read_sweep_file(path: Path) -> SweepSpec:
         datasets=tuple(file.datasets or ()),
         models=tuple(models),
         all_models=file.all_models is True,
+        efforts=tuple(file.effort or ()),
+        agents=tuple(file.agents or ()),
         judge=file.judge or None,
         repeats=file.repeats or None,
         output=base / expanded(file.output) if file.output else None,

@@ -160,9 +160,11 @@ class TaskWatcher(RunWatcher):
     # --- What the polls depend on ---
 
     def models(self) -> Sequence[str]:
-        # The server may list runs on models that it does not know by these names under other names.
-        unlisted = self._context.plan.choice.unlisted
-        return () if unlisted else sorted({*self._task.by_model, *self._task.due, *self.skips})
+        # The server may list runs on models that it does not know by these names under other names. Those of agents
+        # can only be listed with all others.
+        choice = self._context.plan.choice
+        unknown = choice.unlisted or choice.agents
+        return () if unknown else sorted({*self._task.by_model, *self._task.due, *self.skips})
 
     def pending(self) -> int:
         if self._closed:

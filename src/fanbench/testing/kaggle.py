@@ -470,11 +470,9 @@ class SimulatedKaggle:
         known = set(map(same_label, models))
         async for run in _pages(protocol.LIST_RUNS, partial(page, version=version)):
             (found,) = with_efforts([run], efforts)
-            if (
-                not known
-                or self.scenario.ignores_model_filter
-                or same_label(Candidate.of_run(found).label) in known
-            ):
+            label = Candidate.of_run(found).label
+            # A damaged list may have runs without a model.
+            if not known or self.scenario.ignores_model_filter or same_label(label) in known | {""}:
                 yield found
 
     async def page_of_runs(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fanbench.cli.command import Settings, command
-from fanbench.cli.options import AT_LEAST_1, judge_option, model_option, value_option, yes_option
+from fanbench.cli.options import (
+    AT_LEAST_1,
+    agent_option,
+    effort_option,
+    judge_option,
+    model_option,
+    value_option,
+    yes_option,
+)
 from fanbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +38,8 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     "Read models from a file, one name or pattern per line; - is stdin.",
     click.Path(path_type=Path, allow_dash=True),
 )
+@effort_option
+@agent_option
 @value_option(
     "-d --dataset datasets",
     "OWNER/DATASET",
@@ -116,6 +126,7 @@ def sweep(
     \b
     Examples:
       fanbench sweep tasks -m 'gemini-*' -m claude-haiku-4-5 -o results
+      fanbench sweep tasks -m 'gemini-*' --effort low --effort high
       fanbench sweep sums.py my-task --all-models --repeats 3 --max-cost 5 --dry-run
       fanbench sweep sweep.toml -y --format jsonl > events.jsonl
       fanbench sweep -o results --retry-errored 1
