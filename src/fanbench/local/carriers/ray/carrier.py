@@ -120,9 +120,17 @@ class RayCarrier:
     `output_of` says into which file the zip of a job's output goes, unless it is uploaded; None if nobody wants it.
     """
 
-    def __init__(self, cluster: Cluster, output_of: Callable[[str], Path | None], tasks: TaskGroup) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        output_of: Callable[[str], Path | None],
+        say: Callable[[str], None],
+        tasks: TaskGroup,
+    ) -> None:
         self._cluster = cluster
         self._output_of = output_of
+        self._say = say
+        self._open_to_all = False
         self._tasks = tasks
         self._driver: _Driver | None = None
         self._lock = anyio.Lock()
@@ -142,19 +150,26 @@ class RayCarrier:
         check_ray()
         driver = await _connect(cluster)
         async with anyio.create_task_group() as tasks:
-            carrier = RayCarrier(cluster, output_of, tasks)
+            carrier = RayCarrier(cluster, output_of, say, tasks)
             carrier._use(driver)
-            if cluster.address and not driver.authenticated:
-                say(
-                    f"The cluster {cluster.name} asks for no token: whoever reaches its ports can run code on all of "
-                    "its machines, and so can each run. Start it with RAY_AUTH_MODE=token (docs/cluster.md)."
-                )
+            carrier._check_guard(guarded=driver.guarded)
             try:
                 yield carrier
             finally:
                 with anyio.CancelScope(shield=True):
                     await (carrier._driver or driver).close()
                 tasks.cancel_scope.cancel()
+
+    def _check_guard(self, *, guarded: bool) -> None:
+        """Say once that the cluster asks for no token, as it can be seen from here, or from a worker."""
+        if not guarded and not self._open_to_all:
+            self._open_to_all = True
+            text = (
+                f"The cluster {self._cluster.name} asks for no token: whoever reaches its ports can run code on all of "
+                "its machines, and so can each run. Start it with RAY_AUTH_MODE=token (docs/cluster.md)."
+            )
+            _log.warning(text)
+            self._say(text)
 
     def _use(self, driver: _Driver) -> None:
         self._driver = driver
@@ -206,6 +221,7 @@ class RayCarrier:
                 match message:
                     case Accepted():
                         node = message.node
+                        self._check_guard(guarded=message.guarded)
                     case Began():
                         await started()
                     case Wrote():
@@ -326,7 +342,7 @@ class _Driver:
         self._calls: dict[int, _Call] = {}
         self._ids = itertools.count()
         self.alive = True
-        self.authenticated = False
+        self.guarded = False
 
     async def read(self) -> Notice | None:
         """The next notice; None once the driver is gone."""
@@ -419,7 +435,7 @@ async def _connect(cluster: Cluster) -> _Driver:
             with anyio.move_on_after(_CONNECT_TIMEOUT if cluster.address else _START_TIMEOUT):
                 notice = await driver.read()
             if isinstance(notice, Connected):
-                driver.authenticated = notice.authenticated
+                driver.guarded = notice.guarded
                 return driver
             reason = notice.reason if isinstance(notice, NoConnection) else ""
             said = await anyio.to_thread.run_sync(_log_since, cluster.log, begun)
@@ -442,7 +458,11 @@ async def _reach(cluster: Cluster) -> None:
         with anyio.fail_after(_REACH_TIMEOUT):
             await (await anyio.connect_tcp(host.strip("[]"), int(port))).aclose()
     except (OSError, TimeoutError) as error:
-        reason = last_line(str(error)) or f"no answer within {_REACH_TIMEOUT:g} s"
+        cause = error.__cause__
+        refused = (
+            os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else last_line(str(error))
+        )
+        reason = refused or f"no answer within {_REACH_TIMEOUT:g} s"
         raise LocalServerError(
             f"There is no Ray cluster at {cluster.address}: {reason}.",
             hint="Name the head's address and port, as `ray start --head --port 6379` prints it.",

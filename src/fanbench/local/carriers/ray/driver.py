@@ -51,8 +51,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - Ray raises anything; the server explains it
             notices.write(framed(NoConnection(str(error) or repr(error))))
             return
-        authenticated = os.environ.get("RAY_AUTH_MODE") == "token"
-        notices.write(framed(Connected(authenticated)))
+        notices.write(framed(Connected(guarded=os.environ.get("RAY_AUTH_MODE") == "token")))
         asyncio.run(_Driver().serve(orders, notices))
         ray.shutdown()
 

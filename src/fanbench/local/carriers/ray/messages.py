@@ -67,7 +67,8 @@ class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
     """The first message: a worker has the job, and signs of life follow."""
 
     node: str
-    pid: int
+    guarded: bool
+    """Whether its Ray serves only those who have a token."""
 
 
 class Unprotected(msgspec.Struct, frozen=True, tag="unprotected"):
@@ -138,8 +139,8 @@ Order = Submit | Cancel
 
 
 class Connected(msgspec.Struct, frozen=True, tag="connected"):
-    authenticated: bool
-    """Whether the cluster asks for a token."""
+    guarded: bool
+    """Whether Ray was called with a token."""
 
 
 class NoConnection(msgspec.Struct, frozen=True, tag="no connection"):

@@ -74,7 +74,7 @@ def carry_out(wanted: dict[str, str], request: bytes) -> Iterator[bytes]:
     """
     # Ray cancels a task by this signal, which whatever is started in the background of a script ignores.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield encode(Accepted(_node(), os.getpid()))
+    yield encode(Accepted(_node(), guarded=os.environ.get("RAY_AUTH_MODE") == "token"))
     if refusal := _compare(wanted):
         yield encode(refusal)
         return
