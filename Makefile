@@ -79,6 +79,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/local_runs.py
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.cluster
+	$(BIN)/python benchmarks/proxy.py
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.live_page
 	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/page.py

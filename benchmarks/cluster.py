@@ -117,8 +117,12 @@ async def measure(times: int, runs: int, workers: int, queued: int) -> None:
                 rate, used = (statistics.median(values) for values in zip(*measured, strict=True))
                 print(f"{name:6} {rate:6.0f} runs a minute, {used:.2f} s of processor time a run")
             jobs = [_job(f"runs/queued-{number}", "nobody/nothing") for number in range(queued)]
+            ours_before, driver_before = _own_seconds(), _processor_seconds(driver)
             seconds = await _carry_out(ray, jobs, queued)
+            server = 1000 * (_own_seconds() - ours_before) / queued
+            of_driver = 1000 * (_processor_seconds(driver) - driver_before) / queued
             print(f"{queued} queued jobs passed through Ray within {seconds:.1f} s.")
+            print(f"Each took {server:.1f} ms of the server, and {of_driver:.1f} ms of what uses Ray for it.")
 
 
 def _own_seconds() -> float:
