@@ -83,10 +83,13 @@ def test_the_document_and_the_code_agree() -> None:
     "words",
     [
         "check task.py",
+        "benchmarks add me/b t -y",
+        "benchmarks remove me/b t -y",
         "doctor",
         "leaderboard me/b",
         "quota",
         "tasks download t",
+        "tasks edit t --tag reasoning",
         "tasks list",
         "tasks log t",
         "tasks models",
@@ -108,6 +111,8 @@ def test_records_have_the_documented_fields(
         task_file.write_text(task_file.read_text().replace("one.run(kbench.llm)", ""))
     kaggle.change(can_delete=True)
     kaggle.add_task("t")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_simulated")  # a benchmark is one's own
+    kaggle.benchmarks["me", "b"] = []
     kaggle.add_model("m", "Em")
     kaggle.add_run("t", "m", RunScript(running=FOREVER) if "cancel" in words else None)
     kaggle.leaderboards["me", "b"] = Leaderboard(
@@ -125,7 +130,7 @@ def test_records_have_the_documented_fields(
     for record in printed if isinstance(printed, list) else [printed]:
         assert tuple(record) == fields + task_name
     assert printed
-    if heading in ("doctor", "leaderboard", "tasks delete", "tasks status"):
+    if heading in ("doctor", "leaderboard", "tasks delete", "tasks status", "tasks edit"):
         return  # the other formats have other fields, or the task is deleted
     (line, *_) = cli(*words.split(), "--format", "jsonl").stdout.splitlines()
     assert tuple(json.loads(line)) == fields

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fanbench import ConnectionFailed, UsageError
-from fanbench.operations.leaderboard import benchmark_name, shown_score
+from fanbench.operations.benchmarks import benchmark_name
+from fanbench.operations.leaderboard import shown_score
 from fanbench.operations.quota import fetch_quotas
 from fanbench.testing import Fault
 from fanbench.wire.messages import (

@@ -166,6 +166,7 @@ tasks = LazyGroup(
         "download": Entry("download:download", "Download the outputs of finished runs."),
         "log": Entry("log:log", "Show the logs of runs, live while they run.", ("logs",)),
         "publish": Entry("publish:publish", "Make tasks public."),
+        "edit": Entry("edit:edit", "Change descriptions, tags, provenance and citations."),
         "models": Entry("models:models", "List the models that tasks can run on."),
         "cancel": Entry("cancel:cancel", "Cancel runs that are queued or running."),
         "delete": Entry("delete:delete", "Delete tasks (local server only for now)."),
@@ -179,9 +180,16 @@ _TASKS = Entry(tasks, "Push, run, watch and download benchmark tasks.", ("t",))
 
 benchmarks = LazyGroup(
     "benchmarks",
-    table={**_SETUP, "tasks": _TASKS, **_ACCOUNT},
-    help="The Kaggle CLI's spelling: `fanbench benchmarks COMMAND` is `fanbench COMMAND`.",
-    epilog="\b\nExamples:\n  fanbench benchmarks init -y\n  fanbench b t status my-task",
+    table={
+        **_SETUP,
+        "tasks": _TASKS,
+        "add": Entry("benchmarks:add", "Add tasks to a benchmark."),
+        "remove": Entry("benchmarks:remove", "Remove tasks from a benchmark."),
+        **_ACCOUNT,
+    },
+    help="Change the tasks of benchmarks. The other commands are here in the Kaggle CLI's spelling: "
+    "`fanbench benchmarks COMMAND` is `fanbench COMMAND`.",
+    epilog="\b\nExamples:\n  fanbench benchmarks add me/my-benchmark my-task\n  fanbench b t status my-task",
 )
 
 
@@ -204,7 +212,7 @@ benchmarks = LazyGroup(
         "models": Entry("local_models:models", "Manage the models of the local server."),
         "doctor": Entry("doctor:doctor", "Check this machine's setup, and suggest fixes."),
         "completion": Entry("completion:completion", "Print a shell completion script."),
-        "benchmarks": Entry(benchmarks, "The Kaggle CLI's spelling of these commands.", ("b",)),
+        "benchmarks": Entry(benchmarks, "Change benchmarks; also the Kaggle CLI's spelling.", ("b",)),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExamples:\n  fanbench init -y\n"

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fanbench._util import files
-from fanbench.errors import UsageError
 from fanbench.operations.api import Api
-from fanbench.operations.lookup import username
+from fanbench.operations.benchmarks import whole_name
 from fanbench.wire.messages import BenchmarkResult, CandidateClass, DisplayType, Leaderboard, TaskResult
 
 __all__ = [
     "LeaderboardTable",
-    "benchmark_name",
     "fetch_leaderboard",
     "score",
     "shown_score",
@@ -104,22 +102,6 @@ def shown_score(result: BenchmarkResult | None, scale: DisplayType) -> str:
     return _SCALES[scale](result.numeric_result.value)
 
 
-def benchmark_name(text: str) -> tuple[str, str]:
-    """Return the owner, empty if none is given, and the slug of OWNER/BENCHMARK or BENCHMARK.
-
-    Raises:
-        UsageError: The text is neither of them.
-    """
-    parts = text.strip().split("/")
-    # The slug becomes the name of a file.
-    valid = all(
-        part.strip() and part not in (".", "..") and part.isprintable() and "\\" not in part for part in parts
-    )
-    if len(parts) > 2 or not valid:
-        raise UsageError(f"'{text}' is not a benchmark.", hint="Write it as OWNER/BENCHMARK.")
-    return (parts[0], parts[1]) if len(parts) == 2 else ("", parts[0])
-
-
 async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None = None) -> LeaderboardTable:
     """Fetch the leaderboard of `OWNER/BENCHMARK`, by default the newest `version`. The default owner is the user.
 
@@ -127,10 +109,7 @@ async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None 
         NotFound: The benchmark, or this version of it, does not exist.
         UsageError: The name is not valid, or has no owner and the server does not say who the user is.
     """
-    owner, slug = benchmark_name(benchmark)
-    owner = owner or await username(client)
-    if not owner:
-        raise UsageError("The benchmark has no owner.", hint="Write it as OWNER/BENCHMARK.")
+    owner, slug = await whole_name(client, benchmark)
     board = await client.leaderboard(owner, slug, version=version)
     names = {
         result.benchmark_task_slug: result.benchmark_task_name

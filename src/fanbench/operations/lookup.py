@@ -7,15 +7,33 @@ from collections.abc import Collection, Sequence
 from msgspec import structs
 
 from fanbench.config import Basic, Bearer
-from fanbench.errors import Forbidden, NotFound
+from fanbench.errors import ApiError, Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.candidates import Candidate, spellings
 from fanbench.wire.messages import Run, Task
 
-__all__ = ["NO_SUCH_CALL", "as_scheduled", "existing_task", "model_of", "runs_of", "task_if_any", "username"]
+__all__ = [
+    "NO_SUCH_CALL",
+    "as_scheduled",
+    "existing_task",
+    "lacks_call",
+    "model_of",
+    "runs_of",
+    "task_if_any",
+    "username",
+]
 
 #: The HTTP statuses with which servers answer a call that they do not have.
 NO_SUCH_CALL = (404, 405, 501)
+
+
+def lacks_call(error: ApiError) -> bool:
+    """Whether a server says that it does not have a call, rather than that something else does not exist.
+
+    Servers of fanbench say so in words; of others, a 404 without an answer of the API means it.
+    """
+    said = error.message.startswith(("Unknown call", "No such call")) or error.message == "Not Found"
+    return error.status in NO_SUCH_CALL and (said or error.status != 404)
 
 
 async def task_if_any(client: Api, slug: str) -> Task | None:

@@ -13,6 +13,7 @@ from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task, unique_slugs
+from fanbench.operations.benchmarks import tasks_of_benchmark, tasks_of_owner
 from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Emit, Event, RunChanged, ignore_events
 from fanbench.operations.lookup import existing_task, runs_of
@@ -110,15 +111,31 @@ async def _earlier_version(client: Api, found: TaskStatus) -> int:
     return earlier if any(run.id not in known for run in runs) else 0
 
 
-async def list_tasks(client: Api, *, regex: str | None = None, status: str | None = None) -> list[Task]:
-    """Return all tasks of the user that match; the server filters them. `status` is a creation state, in any case.
+async def list_tasks(
+    client: Api,
+    *,
+    regex: str | None = None,
+    status: str | None = None,
+    owner: str = "",
+    benchmark: str = "",
+    version: int = 0,
+) -> list[Task]:
+    """Return all tasks that match; the server filters them. `status` is a creation state, in any case.
+
+    They are those of the user, of another `owner`, or of `benchmark`, of its published version by default.
 
     Raises:
-        UsageError: There is no such state.
+        UsageError: There is no such state, or the name of the benchmark is not valid.
+        NotFound: The benchmark does not exist.
+        UnsupportedByServer: The server is older than lists of owners and benchmarks.
     """
     states = [state.label.lower() for state in CreationState if state is not CreationState.UNSPECIFIED]
     if status is not None and status.lower().replace("-", "_") not in states:
         raise UsageError(f"{status!r} is not a state of a task.", hint=f"Use one of {', '.join(states)}.")
+    if benchmark:
+        return await tasks_of_benchmark(client, benchmark, version=version, regex=regex, status=status)
+    if owner:
+        return await tasks_of_owner(client, owner, regex=regex, status=status)
     return [task async for task in client.list_tasks(regex=regex, status=status)]
 
 

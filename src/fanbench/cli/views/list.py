@@ -10,6 +10,7 @@ from fanbench.cli.output import Output, format_time
 from fanbench.cli.prompts import is_terminal, read_line
 from fanbench.cli.views.records import TASK_FIELDS, task_record
 from fanbench.wire.messages import Task
+from fanbench.wire.slugs import join_task
 
 __all__ = ["FIELDS", "show_tasks"]
 
@@ -40,7 +41,8 @@ def show_tasks(settings: Settings, tasks: Sequence[Task], *, page_size: int | No
 
 def _show_page(out: Output, tasks: Sequence[Task], start: int, end: int) -> None:
     website = ""
-    for task in tasks:  # any of them: all have the same owner
+    owners = {task.slug.owner_slug for task in tasks}
+    for task in tasks if len(owners) == 1 else ():
         match task.url.strip("/").split("/"):
             case ["benchmarks", "tasks", owner, *_]:
                 website = f" (https://www.kaggle.com/benchmarks/tasks/{owner}/)"
@@ -49,7 +51,11 @@ def _show_page(out: Output, tasks: Sequence[Task], start: int, end: int) -> None
                 pass
     out.note(f"\nShowing {start + 1}-{end} of {len(tasks)} tasks{website}\n")
     rows = [
-        (task.slug.task_slug, task.creation_state.label.title(), format_time(task.create_time))
+        (
+            join_task(task.slug) if len(owners) > 1 else task.slug.task_slug,
+            task.creation_state.label.title(),
+            format_time(task.create_time),
+        )
         for task in tasks[start:end]
     ]
     out.table(("Task", "Status", "Created"), rows, (40, 20, 20))

@@ -7,11 +7,26 @@ from typing import Any
 from fanbench.cli.output import iso_time
 from fanbench.operations.lookup import model_of
 from fanbench.wire.messages import Run, Task
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import full_task_url
 
-__all__ = ["RUN_FIELDS", "TASK_FIELDS", "run_record", "run_result", "task_record"]
+__all__ = ["RUN_FIELDS", "TASK_FIELDS", "page_record", "run_record", "run_result", "task_record"]
 
-TASK_FIELDS = ("task", "owner", "version", "state", "created", "public", "url", "datasets", "error")
+TASK_FIELDS = (
+    "task",
+    "owner",
+    "version",
+    "state",
+    "created",
+    "public",
+    "url",
+    "datasets",
+    "error",
+    "description",
+    "tags",
+    "provenance",
+    "citations",
+)
 RUN_FIELDS = ("task", "run_id", "model", "state", "result", "started", "ended", "error")
 
 
@@ -26,6 +41,17 @@ def task_record(task: Task) -> dict[str, Any]:
         "url": full_task_url(task.url) or None,
         "datasets": list(task.options.dataset_data_sources) if task.options else [],
         "error": task.failure or None,
+        **page_record(Metadata.of(task)),
+    }
+
+
+def page_record(page: Metadata) -> dict[str, Any]:
+    """What the page of a task says."""
+    return {
+        "description": page.description or None,
+        "tags": list(page.tags or ()),
+        "provenance": page.provenance or None,
+        "citations": [{"title": each.title, "url": each.url} for each in page.citations or ()],
     }
 
 

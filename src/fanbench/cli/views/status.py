@@ -73,6 +73,8 @@ def _lines(found: TaskStatus) -> Iterator[str]:
         yield f"Task URL: {full_task_url(task.url)}"
     if task.options and task.options.dataset_data_sources:
         yield f"Datasets: {', '.join(task.options.dataset_data_sources)}"
+    if task.tags:
+        yield f"Tags:     {', '.join(task.tags)}"
     yield ""
     if found.runs:
         # Kaggle sends results since kagglesdk 0.1.38.

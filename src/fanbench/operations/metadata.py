@@ -1,0 +1,111 @@
+"""Changing what the pages of tasks say: descriptions, tags, provenance, citations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanbench.errors import ApiError, FanbenchError, UsageError
+from fanbench.operations.api import Api
+from fanbench.operations.batch import each_task
+from fanbench.operations.events import Emit, ignore_events
+from fanbench.operations.lookup import NO_SUCH_CALL, existing_task
+from fanbench.wire.messages import Citation, Task
+from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
+
+__all__ = ["CannotEdit", "Edited", "check_change", "edit_page", "edit_tasks"]
+
+
+class CannotEdit(FanbenchError):
+    """The server has no call that changes what the page of a task says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What became of the page of a task.
+
+    Attributes:
+        slug: The slug of the task, with its owner if that was given.
+        before: The task before.
+        change: What was to be changed and differed. If there is nothing, no call was made.
+        after: The task as the server has stored it, or else None.
+        unknown_tags: The tags that the server does not know, and has left out.
+    """
+
+    slug: str
+    before: Task
+    change: Metadata
+    after: Task | None = None
+    unknown_tags: tuple[str, ...] = ()
+
+    @property
+    def stored_otherwise(self) -> tuple[str, ...]:
+        """The names of the values that the server has stored otherwise than they were sent, besides unknown tags."""
+        if self.after is None:
+            return ()
+        there = Metadata.of(self.after).given
+        sent = self.change.given
+        # Tags are in lower case on the server, and the unknown ones are named by themselves.
+        return tuple(name for name, value in sent.items() if name != "tags" and value != there[name])
+
+
+def check_change(change: Metadata) -> None:
+    """Refuse what servers refuse or drop.
+
+    Raises:
+        UsageError: The provenance is too long, or a citation has no http(s) URL.
+    """
+    if change.provenance is not None and len(change.provenance) > PROVENANCE_LIMIT:
+        raise UsageError(
+            f"The provenance has {len(change.provenance):,} characters; at most {PROVENANCE_LIMIT:,} are allowed."
+        )
+    for citation in change.citations or ():
+        if not stored_citations([citation]):
+            raise UsageError(f"The citation {_text(citation)!r} has no URL that begins with http or https.")
+
+
+def _text(citation: Citation) -> str:
+    return f"{citation.title} <{citation.url}>".strip()
+
+
+async def edit_page(client: Api, before: Task, change: Metadata, *, slug: str, version: int = 0) -> Edited:
+    """Change what the page of a task says, which is now that of `before`, in one call or none.
+
+    Raises:
+        CannotEdit: The server has no such call.
+        FanbenchError: The server refused the change.
+    """
+    needed = change.changing(Metadata.of(before))
+    if not needed.given:
+        return Edited(slug, before, needed)
+    try:
+        answer = await client.update_task(slug, version=version, **needed.given)
+    except ApiError as error:
+        if error.status not in NO_SUCH_CALL:
+            raise
+        # The task is there.
+        raise CannotEdit(f"This server cannot change what the page of a task says: {error}") from None
+    after = answer.task or await existing_task(client, slug, version)
+    return Edited(slug, before, needed, after, tuple(answer.invalid_tags))
+
+
+async def edit_tasks(
+    client: Api, tasks: Sequence[str], change: Metadata, *, version: int = 0, dry_run: bool = False
+) -> list[Edited | FanbenchError]:
+    """Change what the pages of tasks say, of one `version` or (0) of the newest.
+
+    With `dry_run`, nothing is changed, and the outcomes say what would be. Returns one outcome per task in the order
+    given; an error stands for a task that failed.
+
+    Raises:
+        UsageError: A name is not valid, or a value is one that servers refuse. Nothing has been sent.
+    """
+    check_change(change)
+
+    async def edit(slug: str, emit: Emit) -> Edited:
+        before = await existing_task(client, slug, version)
+        if dry_run:
+            return Edited(slug, before, change.changing(Metadata.of(before)))
+        return await edit_page(client, before, change, slug=slug, version=version)
+
+    return await each_task(tasks, edit, limit=client.config.concurrency, emit=ignore_events)
