@@ -726,7 +726,7 @@ class Client:
             try:
                 found = {config.slug: config.reasoning_effort for config in await self.list_configs()}
             except ApiError as error:
-                if error.status not in NO_SUCH_CALL:
+                if error.status not in (403, *NO_SUCH_CALL):
                     raise
                 found = {}
             # One that is not listed is not looked for again.

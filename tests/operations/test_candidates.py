@@ -8,7 +8,7 @@ import pytest
 
 from fanbench import ApiError, Client, UnknownModel, UsageError
 from fanbench.errors import error_for_status
-from fanbench.operations.candidates import find_candidates
+from fanbench.operations.candidates import NoEfforts, find_candidates
 from fanbench.operations.download import DownloadReport, download_tasks
 from fanbench.operations.events import TaskFailed
 from fanbench.operations.lookup import model_of
@@ -92,14 +92,29 @@ async def test_a_model_whose_name_has_an_at_sign() -> None:
     assert choice.slugs == ("m-turbo",)
 
 
-async def test_a_server_that_does_not_list_efforts(reported: Reported) -> None:
-    """An older server decides itself which efforts its models take, which is said in one line."""
+@pytest.mark.parametrize("asked", [["m"], ["unlisted"]])
+async def test_a_server_that_does_not_know_efforts(asked: list[str]) -> None:
+    """On an older server, which would leave out the effort, nothing is scheduled; without efforts, all is as before."""
     kaggle = kaggle_with("t")
     kaggle.change(has_configs=False)
+    with pytest.raises(NoEfforts, match="does not know the reasoning efforts"):
+        await run_tasks(kaggle, ["t"], asked, efforts=["high"])
+    assert kaggle.calls["schedule_runs"] == 0
+    report = await run_tasks(kaggle, ["t"], ["m"], until="ended")
+    assert [model_of(run) for run in report.runs] == ["m"]
+
+
+@pytest.mark.parametrize("status", [403, 500, None])
+async def test_a_server_that_does_not_show_efforts(reported: Reported, status: int | None) -> None:
+    """If the efforts cannot be listed, the server decides which it takes, which is said in one line."""
+    kaggle = kaggle_with("t")
+    kaggle.change(faults=(Fault("list_configs", status, times=9),))
     with pytest.raises(ApiError, match="m has no configuration with the reasoning effort extreme"):
         await run_tasks(kaggle, ["t"], ["m"], efforts=["extreme"], emit=reported)
     (warned,) = reported.of(ModelsUnlisted)
-    assert warned.text == "The server does not list the efforts of its models; it decides which it takes."
+    assert (
+        warned.text == "The server does not show the efforts of its models; it decides whether to take them."
+    )
     report = await run_tasks(kaggle, ["t"], ["m"], efforts=["high"], until="ended")
     assert [model_of(run) for run in report.runs] == ["m@high"]
 

@@ -433,7 +433,7 @@ async def test_runs_at_an_effort(answered: Answered, client: Client) -> None:
     assert configs.call_count == 1
 
 
-@pytest.mark.parametrize("status", [404, 501])
+@pytest.mark.parametrize("status", [403, 404, 501])
 async def test_runs_at_an_effort_on_an_older_server(answered: Answered, client: Client, status: int) -> None:
     """If the server does not list configurations, their usual slugs tell the efforts."""
     answered("ListBenchmarkTaskRuns", ok({"runs": RUNS_AT_EFFORTS}))

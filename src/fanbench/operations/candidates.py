@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanbench._util.text import is_pattern
-from fanbench.errors import ApiError, FanbenchError, UsageError
+from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Forbidden, Unauthorized, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import NO_SUCH_CALL
 from fanbench.operations.models import (
@@ -23,7 +23,11 @@ from fanbench.wire.candidates import Candidate, check_effort, split_effort
 from fanbench.wire.messages import BenchmarkModel, CandidateType, Task
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["ModelChoice", "efforts_of", "find_candidates", "refuse_misfit"]
+__all__ = ["ModelChoice", "NoEfforts", "efforts_of", "find_candidates", "refuse_misfit"]
+
+
+class NoEfforts(FanbenchError):
+    """The server has no call that lists the efforts of models: it is older than efforts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class ModelChoice:
 
     `unlisted` are the models that the server does not list, each with the listed names that are close to it. They are
     sent as they were written, because only the scheduler knows all models. `problem` is why the server's list
-    could not be read, if so. `unchecked` says that the server does not list the efforts of its models, some of which
+    could not be read, if so. `unchecked` says that the server does not show the efforts of its models, some of which
     were asked for.
     """
 
@@ -59,7 +63,9 @@ class ModelChoice:
             for name in self.unlisted
         ]
         if self.unchecked:
-            lines.append("The server does not list the efforts of its models; it decides which it takes.")
+            lines.append(
+                "The server does not show the efforts of its models; it decides whether to take them."
+            )
         return lines
 
     def suggestion(self, label: str) -> str:
@@ -87,6 +93,7 @@ async def find_candidates(
 
     Raises:
         UsageError: No model is given, an effort is none that its model takes, or an agent is named like a model.
+        NoEfforts: There are efforts, which the server does not know.
         UnknownModel: A pattern matches no model, or the server has none.
         FanbenchError: A pattern needs the server's list, which cannot be read.
     """
@@ -144,15 +151,23 @@ def _split(name: str, names: Mapping[str, str]) -> tuple[str, str]:
 async def efforts_of(client: Api, models: Sequence[BenchmarkModel]) -> dict[str, tuple[str, ...]] | None:
     """Return the efforts of each of `models` by its normalized slug, in the server's order.
 
-    None if the server does not have the call that lists them.
+    None if the server does not show them to the caller.
+
+    Raises:
+        NoEfforts: The server does not know efforts.
     """
     ids = {model.version.id: normalize_model(model_slug(model)) for model in models if model.version}
     try:
         configs = await client.list_configs()
+    except Forbidden:
+        return None
     except ApiError as error:
         if error.status not in NO_SUCH_CALL:
             raise
-        return None
+        text = f"The server does not know the reasoning efforts of models: {error}"
+        raise NoEfforts(
+            text, hint="Leave out efforts: such a server would run the models as they are."
+        ) from None
     found: dict[str, list[str]] = {normalize_model(model_slug(model)): [] for model in models}
     for config in configs:
         if config.reasoning_effort and config.benchmark_model_version_id in ids:
@@ -161,18 +176,24 @@ async def efforts_of(client: Api, models: Sequence[BenchmarkModel]) -> dict[str,
 
 
 async def _check_efforts(client: Api, labels: Sequence[str], available: Sequence[BenchmarkModel]) -> bool:
-    """Refuse efforts that their models lack. Return False if the server does not list what they have.
+    """Refuse efforts that their models lack. Return False if the server does not show what they have.
 
     Raises:
         UsageError: A model lacks an effort.
+        NoEfforts: The server does not know efforts.
     """
     wanted: dict[str, list[str]] = defaultdict(list)
     for candidate in map(Candidate.parse, labels):
         if candidate.effort:
             wanted[candidate.model].append(candidate.effort)
-    if not (wanted and available):
+    if not wanted:
         return True
-    known = await efforts_of(client, available)
+    try:
+        known = await efforts_of(client, available)
+    except Unauthorized:
+        raise
+    except (ApiError, ConnectionFailed):
+        known = None
     lines = []
     for model, efforts in wanted.items() if known else ():
         has = known.get(model, efforts) if known else efforts
