@@ -85,6 +85,18 @@ def test_a_row_of_marks_per_task() -> None:
     ]
 
 
+def test_results_are_shown_as_soon_as_runs_end() -> None:
+    """The row of a task has the mean of what the server says of its runs, before their outputs are there."""
+    ended = [
+        RunStateChanged(planned_run(model), 1, 7, RunState.COMPLETED, result=result)
+        for model, result in enumerate((0.5, True))
+    ]
+    assert lines(sweep(1, 3, *ended), 120)[2] == (
+        "task-0 ◆◆· 0/3  2 collecting, 1 planned; mean 0.75 of 2 results"
+    )
+    assert ended[1].text == "task-0 m1: completed: Pass"
+
+
 @pytest.mark.parametrize("columns", [30, 40, 60])
 def test_a_narrow_screen_folds_the_names_and_the_totals(columns: int) -> None:
     """On a narrow screen the names of the models and the totals take several lines, and none is cut off."""

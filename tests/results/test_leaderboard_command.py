@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from click.testing import CliRunner, Result
 
 from fanbench.cli.app import root
 from fanbench.cli.views.ranking import FIELDS
-from tests.results.folders import add_run
+from fanbench.sweeps.attempts import PlannedRun
+from fanbench.sweeps.journal import Journal
+from tests.results.folders import add_run, make_sweep
 from tests.results.items import passes
 
 
@@ -173,3 +176,41 @@ def test_without_credentials_the_folder_that_is_lacking_is_named(
         assert result.exit_code == code, result.stderr
         assert ("There is no folder" in result.stderr) == said
         assert ("Create a token" in result.stderr) == (code == 3)
+
+
+def test_what_only_the_server_says_is_marked(tmp_path: Path) -> None:
+    """Where nothing of a model's runs is downloaded, its score is the server's: marked, without interval and rank."""
+    add_run(tmp_path, "google/here", passes(8, 10))
+    make_sweep(tmp_path)
+    with Journal.open(tmp_path) as journal:
+        (here,) = journal.attempts()
+        there = PlannedRun(here.planned_run.task, "there")
+        said = here.with_(planned_run=there, run_id=2, output=None, result=0.25)
+        again = said.with_(planned_run=PlannedRun(there.task, "there", 2), run_id=3, result=True)
+        journal.save_attempts([here.with_(result=0.9), said, again])
+    result = leaderboard(tmp_path)
+    (_, first, second), sentences = (part.splitlines() for part in result.stdout.split("\n\n"))
+    assert re.split("  +", first)[:3] == ["1", "google/here", "0.800"]
+    assert re.split("  +", second)[:4] == ["–", "there", "0.625*", "–"]
+    assert (
+        "*: by the results that the server says, of runs that are not downloaded. Their items are not known."
+        in (sentences)
+    )
+    assert "there is not ranked: only the server says what it scored on quiz." in sentences
+    records = json.loads(leaderboard(tmp_path, "--format", "json").stdout)
+    assert [(record["by_server"], record["low"] is None) for record in records] == [
+        ([], False),
+        (["quiz"], True),
+    ]
+
+
+def test_a_leaderboard_of_nothing_but_what_the_server_says(tmp_path: Path) -> None:
+    """A sweep of which nothing is downloaded has a leaderboard, too; without results of the server it has none."""
+    folder = add_run(tmp_path, "google/gone", passes(8, 10))
+    make_sweep(tmp_path)
+    shutil.rmtree(folder)
+    assert leaderboard(tmp_path).exit_code == 4
+    with Journal.open(tmp_path) as journal:
+        (attempt,) = journal.attempts()
+        journal.save_attempts([attempt.with_(result=0.8, output=None)])
+    assert "0.800*" in leaderboard(tmp_path).stdout

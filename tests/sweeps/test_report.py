@@ -20,7 +20,7 @@ from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepStarted
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import preview
-from fanbench.sweeps.report import FIELDS, SweepReport, build_report, summary, write_summary
+from fanbench.sweeps.report import FIELDS, SweepReport, build_report, records, summary, write_summary
 from fanbench.sweeps.state import SweepState
 from fanbench.wire.messages import RunState
 from tests.disk import Disk
@@ -496,3 +496,40 @@ def test_the_document_names_every_field(folder: Folder) -> None:
 def _fields(section: str) -> tuple[str, ...]:
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     return tuple(name.strip(" `") for row in rows for name in row.split(","))
+
+
+def test_a_result_is_shown_before_its_output_is_there(folder: Folder) -> None:
+    """What the server says of a run stands in the table, marked, until its run file does."""
+    ended = folder.attempt(AM, phase=Phase.ENDED, state=RunState.COMPLETED, result=0.75)
+    assert folder.cell() == "0.75 (server)"
+    (record, *_) = records(folder.report())
+    assert (record["value"], record["server_result"], record["status"]) == (None, 0.75, "missing")
+    folder.collected(AM, named(number(0.75)), run_id=ended.run_id, result=0.75)
+    assert folder.cell() == "0.75"
+    assert folder.report().contradictions == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "content", "told"),
+    [
+        (0.5, number(0.5), ""),
+        (0.5000001, number(0.5), ""),
+        (0.50001, number(0.5), "the server says 0.50001, and the run file 0.5"),
+        (1e9 + 1, number(1e9), ""),
+        (True, passed(), ""),
+        (1.0, passed(), ""),
+        (False, passed(), "the server says Fail, and the run file Pass"),
+        (0.5, {**passed(), "results": []}, "the server says 0.5, and the run file nothing"),
+        (0.5, {**passed(), "results": [{"dictResult": {"a": 1}}]}, ""),
+        (None, number(0.5), ""),
+        (0.5, None, ""),
+    ],
+)
+def test_a_run_file_that_the_server_contradicts_is_named(
+    folder: Folder, said: float | bool | None, content: dict[str, Any] | None, told: str
+) -> None:
+    """A difference of more than a millionth is told once, for the run; the run file counts."""
+    made = folder.collected(AM, content and named(content), result=said)
+    found = folder.report().contradictions
+    assert len(found) == bool(told)
+    assert all(one.startswith(f"Run {made.run_id} of a on m: ") and told in one for one in found)

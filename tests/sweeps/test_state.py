@@ -276,3 +276,15 @@ def test_planned_runs_are_those_of_the_plan() -> None:
     assert planned_runs[:3] == [PlannedRun("a", "m", 1), PlannedRun("a", "m", 2), PlannedRun("a", "n", 1)]
     assert len(planned_runs) == 8
     assert list(SweepState().planned_runs) == []
+
+
+def test_results_are_known_as_soon_as_runs_end() -> None:
+    """The results that the server says have a mean for each task, in which only the newest attempts count."""
+    other = PlannedRun(PLANNED.task, "other")
+    passed = RunStateChanged(other, 1, 9, RunState.COMPLETED, result=True)
+    state = after(SCHEDULED, RunStateChanged(PLANNED, 1, 7, RunState.COMPLETED, result=0.5), passed)
+    task = state.tasks[PLANNED.task]
+    assert (task.mean, task.results) == (0.75, 2)
+    for event in (RunScheduled(other, 2), RunStateChanged(other, 2, 10, RunState.ERRORED)):
+        state.absorb(event)
+    assert (task.mean, task.results) == (0.5, 1)

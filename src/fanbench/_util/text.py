@@ -24,6 +24,7 @@ __all__ = [
     "many",
     "neutralize",
     "one_line",
+    "result_text",
     "without_surrogates",
 ]
 
@@ -49,6 +50,17 @@ def duration(seconds: float) -> str:
 def many(number: int, what: str) -> str:
     """Return `1 run`, `2 runs`, `1,000 runs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def result_text(result: float | bool | None, digits: int = 6) -> str:
+    """Return `Pass`, `Fail`, a number with so many significant digits, or nothing for no result."""
+    match result:
+        case bool(passed):
+            return "Pass" if passed else "Fail"
+        case None:
+            return ""
+        case number:
+            return f"{number:.{digits}g}"
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

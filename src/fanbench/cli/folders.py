@@ -43,7 +43,7 @@ def read_folders(settings: Settings, folders: Sequence[Path]) -> ResultSet:
     found = read_results(folders)
     for problem in found.problems:
         click.echo(str(problem), err=True)
-    if not found.runs:
+    if not found.runs and not found.has_server_values:
         hint = "Run `fanbench tasks download TASK -o DIR` to download some."
         if resume is not None:
             hint = f"Run `{resume}` to continue the sweep."

@@ -293,7 +293,7 @@ def _of_run(run: RunFiles, name: Item, *, parts: bool = True) -> RunItems:
     has_rows = run.found is not None and run.found.level == "rows"
     found = run.found if parts and (has_rows or not errored) else run.whole
     if found is None:
-        found = RunItems("run", [_without_files(run.result, name)])
+        found = RunItems("run", [_without_files(run.result, name, run.known)])
     found = RunItems(found.level, [_named(item, name) for item in found.items])
     if run.known is None or not errored:
         return found
@@ -323,7 +323,7 @@ def _named(item: Item, name: Item) -> Item:
     )
 
 
-def _without_files(result: RunResult, name: Item) -> Item:
+def _without_files(result: RunResult, name: Item, known: KnownRun | None) -> Item:
     match result.state:
         case RunState.ERRORED:
             state = ItemState.ERRORED
@@ -331,7 +331,12 @@ def _without_files(result: RunResult, name: Item) -> Item:
             state = ItemState.NO_VALUE
         case _:
             state = ItemState.MISSING
-    return whole_run(name, state, result.error)
+    return whole_run(_with_server_value(name, known), state, result.error)
+
+
+def _with_server_value(item: Item, known: KnownRun | None) -> Item:
+    said = known.result if known is not None else None
+    return item if said is None else structs.replace(item, server_value=float(said))
 
 
 def _errored(known: KnownRun | None) -> bool:
@@ -347,7 +352,7 @@ def _left_nothing(known: KnownRun, owners: Mapping[str, str]) -> Item:
         reason = "no result of it is on the disk"
     elif not reason:
         reason = "it has not ended" if known.run_id is not None else "it was not run"
-    return whole_run(item, ItemState.MISSING, reason)
+    return whole_run(_with_server_value(item, known), ItemState.MISSING, reason)
 
 
 def _errored_item(item: Item, known: KnownRun) -> Item:
@@ -409,6 +414,7 @@ def _completed(
         attempt=first.attempt,
         superseded=first.superseded,
         figures=Figures.of(cell),
+        server_result=run.known.result if run.known is not None else None,
     )
     if _errored(run.known):
         result = replace(result, state=RunState.ERRORED, error=result.error or first.error)

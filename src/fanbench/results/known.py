@@ -32,6 +32,7 @@ class KnownRun:
         scheduled: When it was scheduled, as ISO 8601 in UTC.
         cancelled: The sweep cancelled it on the server.
         scale: The scale that the sweep declares for the task; None if it declares none.
+        result: What the server says of it: a score, or whether the model passed; None if it says nothing.
     """
 
     sweep: Path
@@ -49,6 +50,7 @@ class KnownRun:
     scheduled: str | None = None
     cancelled: bool = False
     scale: Scale | None = None
+    result: float | bool | None = None
 
 
 def scales_of(known: Iterable[KnownRun]) -> dict[str, Scale]:

@@ -64,6 +64,7 @@ COLUMNS: Mapping[str, type] = {
     "estimand": str,
     "tasks": int,
     "lacking": list,
+    "by_server": list,
     "k": int,
     "pass_at_k": float,
     "pass_hat_k": float,
@@ -87,6 +88,8 @@ class Ranked:
         seconds: The mean time of a run.
         efficient: No other ranked model costs less and scores at least as much.
         lacking: The tasks of which it has no score.
+        by_server: The tasks of which its score is what the server says, because nothing of its runs is here. Their
+            items are not known, so there is no interval, and the model is not ranked.
         cut: The tasks of which a run errored although all known items have scores: there may have been more.
         passes: Its pass@k and pass^k, if they were asked for and its attempts allow it.
     """
@@ -103,6 +106,7 @@ class Ranked:
     seconds: float | None = None
     efficient: bool = False
     lacking: tuple[TaskKey, ...] = ()
+    by_server: tuple[TaskKey, ...] = ()
     cut: tuple[TaskKey, ...] = ()
     passes: PassRates | None = None
 
@@ -187,6 +191,7 @@ def _row(
     model: str, cells: Sequence[Cell], tasks: Sequence[TaskKey], estimand: Estimand, confidence: float
 ) -> Ranked:
     scored = [cell for cell in cells if cell.totals]
+    said = [(cell.key, cell.scale.score(cell.server_mean)) for cell in cells if cell.server_mean is not None]
     means = [fmean(cell.scores().values()) for cell in scored]
     everywhere = bool(tasks) and len(scored) == len(tasks)
     planned = sum(cell.planned for cell in cells)
@@ -200,10 +205,10 @@ def _row(
     runs = sum(cell.repeats for cell in cells)
     return Ranked(
         model,
-        score=fmean(means) if means else None,
+        score=fmean([*means, *(score for _, score in said)]) if means or said else None,
         interval=interval,
         ranks=None,
-        tasks=len(scored),
+        tasks=len(scored) + len(said),
         scored=attempts,
         planned=planned,
         bounds=_bounds(cells, estimand, confidence).with_all_of(interval)
@@ -211,7 +216,8 @@ def _row(
         else None,
         cost_usd=cost / runs if cost is not None and runs else None,
         seconds=time / runs if time is not None and runs else None,
-        lacking=tuple(key for key in tasks if key not in {cell.key for cell in scored}),
+        lacking=tuple(key for key in tasks if key not in {cell.key for cell in scored} | dict(said).keys()),
+        by_server=tuple(key for key, _ in said),
         cut=tuple(cell.key for cell in cells if cell.may_have_more),
     )
 
@@ -322,7 +328,7 @@ def _columns(ranking: Ranking) -> dict[str, Callable[[Ranked], str]]:
     columns: dict[str, Callable[[Ranked], str]] = {
         "rank": lambda row: _ranks(row.ranks),
         "model": lambda row: row.model or NO_MODEL,
-        "score": lambda row: score_text(row.score),
+        "score": lambda row: score_text(row.score) + "*" * bool(row.by_server),
         "95% interval": lambda row: _interval(row.interval),
         "scored": lambda row: f"{row.scored}/{row.planned}",
     }
@@ -361,6 +367,8 @@ def _legend(ranking: Ranking) -> Iterator[str]:
     yield from ranking.chosen
     if any(row.efficient for row in ranking.models):
         yield "●: no other ranked model costs less and scores at least as much."
+    if any(row.by_server for row in ranking.models):
+        yield "*: by the results that the server says, of runs that are not downloaded. Their items are not known."
 
 
 def _remarks(ranking: Ranking) -> Iterator[str]:
@@ -371,6 +379,9 @@ def _remarks(ranking: Ranking) -> Iterator[str]:
         if row.lacking:
             what = ", ".join(names[key] for key in row.lacking)
             yield f"{model} is not ranked: it has no score on {what}."
+        if row.by_server:
+            what = ", ".join(names[key] for key in row.by_server)
+            yield f"{model} is not ranked: only the server says what it scored on {what}."
         if row.cut:
             what = ", ".join(names[key] for key in row.cut)
             yield f"{model} may have had more items: all that are known have scores, but a run of {what} errored."
@@ -402,6 +413,7 @@ def _record(row: Ranked, ranking: Ranking, names: Mapping[TaskKey, str]) -> dict
         "estimand": ranking.estimand,
         "tasks": row.tasks,
         "lacking": [names[key] for key in row.lacking],
+        "by_server": [names[key] for key in row.by_server],
         "k": ranking.k,
         "pass_at_k": row.passes.at_k if row.passes else None,
         "pass_hat_k": row.passes.hat_k if row.passes else None,

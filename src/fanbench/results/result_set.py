@@ -73,6 +73,11 @@ class ResultSet(Displayed, Framed):
     items: Sequence[Item] = ()
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
+    @property
+    def has_server_values(self) -> bool:
+        """Whether the server says what some run has scored that left nothing here."""
+        return any(item.server_value is not None for item in self.items)
+
     def newest(self) -> tuple[RunResult, ...]:
         """One run per task and model: the one that started last."""
         chosen: dict[tuple[str, str], RunResult] = {}
@@ -167,7 +172,8 @@ class ResultSet(Displayed, Framed):
         """Return the tables that `fanbench results` prints: tasks by models, and what each model used."""
         from fanbench.results.table import usage_table
 
-        return Display((self.table(), usage_table(self.runs)), remarks=tuple(map(str, self.problems)))
+        told = (run.contradiction for run in self.runs if run.contradicted)
+        return Display((self.table(), usage_table(self.runs)), remarks=(*map(str, self.problems), *told))
 
     def leaderboard(
         self,

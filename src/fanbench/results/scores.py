@@ -57,11 +57,12 @@ class Cell:
         repeats: The number of planned runs.
         items: All items of the task, which other models may have told, by their names: how many attempts at each of
             them a run has.
-        lowest, highest: Of all values; 0 without any.
+        lowest, highest: Of all values, or else of what the server says; 0 without any.
         cut: A run errored although all of its known items have scores.
         stated: The low and high end of the interval that the task stated with its value.
         cost: In US dollars, of all runs; None if any of them does not report it.
         time: The seconds of all runs, added up; None if any of them does not report them.
+        server_mean: Where nothing has a score: the mean of what the server says of the runs; None if it says nothing.
     """
 
     key: TaskKey
@@ -81,6 +82,7 @@ class Cell:
     stated: tuple[float, float] | None
     cost: float | None
     time: float | None
+    server_mean: float | None = None
 
     @property
     def planned(self) -> int:
@@ -251,6 +253,7 @@ def _is_whole_run(item: Item) -> bool:
 def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: dict[str, int], scale: Scale) -> Cell:
     scored = [item for item in attempts if item.state is ItemState.SCORED and item.value is not None]
     values = [item.value for item in scored if item.value is not None]
+    said = [] if scored else [item.server_value for item in attempts if item.server_value is not None]
     totals: dict[str, tuple[float, int]] = {}
     for item, value in zip(scored, values, strict=True):
         total, number = totals.get(item.item, (0.0, 0))
@@ -275,14 +278,15 @@ def _cell(key: TaskKey, model: str, attempts: Sequence[Item], names: dict[str, i
         errored=count(ItemState.ERRORED),
         no_value=count(ItemState.NO_VALUE),
         boolean=all(item.kind == "boolean" for item in scored),
-        lowest=min(values, default=0.0),
-        highest=max(values, default=0.0),
+        lowest=min(values or said, default=0.0),
+        highest=max(values or said, default=0.0),
         cut=any(item.error for item in scored),
         stated=next(
             ((item.low, item.high) for item in scored if item.low is not None and item.high is not None), None
         ),
         cost=sum_if_known([item.run_cost_usd for item in runs.values()]),
         time=sum_if_known([item.run_seconds for item in runs.values()]),
+        server_mean=math.fsum(value / len(said) for value in said) if said else None,
     )
 
 

@@ -129,10 +129,12 @@ def cell_text(scores: Cell | None, runs: Sequence[RunResult]) -> str:
 
     That is ✓ or ✗ with the number of assertions that passed, or the mean with its interval: `± 0.1` if the task stated
     it, `[0.2, 0.4]` if it was computed here. `3/4` means that 3 of 4 planned items have a score. Without any score, it
-    is a dict's numbers, "errored", "no run file", or the run's state.
+    is what the server says, as `0.8 (server)`, or a dict's numbers, "errored", "no run file", or the run's state.
     """
     if scores is None:
         return MISSING
+    if scores.mean is None and scores.server_mean is not None:
+        return f"{_number(scores.server_mean)} (server)"
     if scores.mean is None:
         return _without_score(scores, runs)
     is_mark = scores.boolean and scores.planned == 1

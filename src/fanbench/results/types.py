@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fanbench._util.text import result_text
 from fanbench.results.display import money_text
 from fanbench.results.figures import Figures
 from fanbench.wire.messages import RunState
@@ -47,6 +48,9 @@ class Cost:
             return money_text(self.usd)
         return f"at least {money_text(self.usd)} ({self.known} of {self.runs} runs)"
 
+
+#: Results that differ by less, relatively or absolutely, are the same: a server may round.
+SAME = 1e-6
 
 Kind = Literal["boolean", "numeric", "dict"]
 Value = bool | float | dict[str, Any]
@@ -89,6 +93,7 @@ class RunResult:
         seconds: The wall time from start to end.
         started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
         error: The line of the error message that names the exception.
+        server_result: What the server says of the run: a number, or whether the model passed; None if it says nothing.
         path: The run's folder, or the run file if it is outside one.
     """
 
@@ -123,7 +128,31 @@ class RunResult:
     seconds: float | None = None
     started: str | None = None
     error: str | None = None
+    server_result: bool | float | None = None
     path: Path
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the server says something else than the run files, by more than a millionth.
+
+        The server has no dicts, and says nothing of a run that left no run file.
+        """
+        if self.server_result is None or not self.rows or isinstance(self.value, dict):
+            return False
+        return self.value is None or not math.isclose(
+            self.value, self.server_result, rel_tol=SAME, abs_tol=SAME
+        )
+
+    @property
+    def contradiction(self) -> str:
+        """What a person is told of a result that is `contradicted`."""
+        said, found = (result_text(value, 12) or "nothing" for value in (self.server_result, self._number))
+        run = f"Run {self.run_id} of " if self.run_id is not None else ""
+        return f"{run}{self.task} on {self.model}: the server says {said}, and the run file {found}."
+
+    @property
+    def _number(self) -> bool | float | None:
+        return None if isinstance(self.value, dict) else self.value
 
     @property
     def errored(self) -> bool:

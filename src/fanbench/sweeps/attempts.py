@@ -151,7 +151,8 @@ class SavedLog(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True):
     """One attempt at a planned run. `number` counts from 1; `identity` is that of the task's content.
 
-    `intended_at` is in seconds since 1970. `state` is the final state of the run, None before it has ended.
+    `intended_at` is in seconds since 1970. `state` is the final state of the run, None before it has ended. `result` is
+    what the server says of an ended run: a score, or whether it passed; None if it says nothing.
     """
 
     planned_run: PlannedRun
@@ -165,6 +166,7 @@ class Attempt(msgspec.Struct, frozen=True):
     error: str = ""
     output: SavedOutput | None = None
     log: SavedLog | None = None
+    result: float | bool | None = None
 
     def with_(self, **changes: Any) -> Attempt:
         """Return a copy with some fields changed."""

@@ -159,6 +159,7 @@ class Engine:
                         attempt.error,
                         attempt.output.path if attempt.output else None,
                         attempt.log.path if attempt.log else None,
+                        attempt.result,
                     )
                 )
 

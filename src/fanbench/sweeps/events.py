@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
-from fanbench._util.text import duration, error_line, iso_time, many
+from fanbench._util.text import duration, error_line, iso_time, many, result_text
 from fanbench.operations.events import Event, VersionSuperseded, describe_state
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempts import PlannedRun
@@ -182,7 +182,7 @@ class RunKnown(RunEvent, frozen=True):
 
     There are two events where the newest attempt may turn out to have no run: then the one before it is the result.
     `state` is the final state, None before the end. `output` and `log` are paths relative to the sweep's folder, None
-    where they have yet to be fetched.
+    where they have yet to be fetched. `result` is that of `RunStateChanged`.
     """
 
     quiet: ClassVar[bool] = True
@@ -193,6 +193,7 @@ class RunKnown(RunEvent, frozen=True):
     error: str = ""
     output: str | None = None
     log: str | None = None
+    result: float | bool | None = None
 
     @property
     def text(self) -> str:
@@ -228,7 +229,8 @@ class RunFound(RunEvent, frozen=True):
 class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
     """The state of the run on the server; `error` is the server's message for an errored run.
 
-    `started` and `finished` are by the server's clock, None where it names no time.
+    `started` and `finished` are by the server's clock, None where it names no time. `result` is the score, or whether
+    the model passed, as the server says it at the end; None if it does not.
     """
 
     run_id: int
@@ -236,11 +238,13 @@ class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
     error: str = ""
     started: datetime | None = None
     finished: datetime | None = None
+    result: float | bool | None = None
 
     @property
     def text(self) -> str:
         reason = f": {error_line(self.error)}" if self.error.strip() else ""
-        return f"{self.label}: {describe_state(self.state).lower()}{reason}"
+        result = f": {result_text(self.result)}" if self.result is not None else ""
+        return f"{self.label}: {describe_state(self.state).lower()}{result}{reason}"
 
 
 class RunCancelled(RunEvent, frozen=True):

@@ -101,9 +101,18 @@ HISTORY = """
     )
 """
 
+# So do they get this one, of what the server says of ended runs: a number, or (1 or 0) whether the model passed.
+RESULT = """
+    CREATE TABLE IF NOT EXISTS result (
+        task TEXT, model TEXT, repeat INTEGER, number INTEGER, score REAL, passed INTEGER,
+        PRIMARY KEY (task, model, repeat, number)
+    ) WITHOUT ROWID
+"""
+
 # The values of a row are in the order of its table's columns.
 _SAVE_TASK = "INSERT OR REPLACE INTO task VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SAVE_ATTEMPT = f"INSERT OR REPLACE INTO attempt VALUES ({', '.join('?' * 20)})"  # noqa: S608
+_SAVE_RESULT = "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)"
 _SAVE_HISTORY = f"INSERT INTO history VALUES (NULL, {', '.join('?' * 10)})"  # noqa: S608
 
 # Looked up instead of called: calling an enum is slow, and 100,000 rows are read at a start.
@@ -146,8 +155,16 @@ def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
     )
 
 
+def _result_row(attempt: Attempt) -> tuple[Any, ...]:
+    planned, result = attempt.planned_run, attempt.result
+    values = (None, int(result)) if isinstance(result, bool) else (result and _real(result), None)
+    return (planned.task, planned.model, planned.repeat, attempt.number, *values)
+
+
 def _read_attempt(row: tuple[Any, ...]) -> Attempt:
-    row = _verify_checksum(row)
+    *of_attempt, score, passed = row
+    row = _verify_checksum(tuple(of_attempt))
+    result = bool(passed) if passed is not None else score
     output, log = row[11:16], row[16:19]
     return Attempt(
         PlannedRun(row[0], row[1], row[2]),
@@ -161,6 +178,7 @@ def _read_attempt(row: tuple[Any, ...]) -> Attempt:
         row[10],
         None if output[0] is None else SavedOutput(*output),
         None if log[0] is None else SavedLog(*log),
+        result if row[6] == Phase.ENDED else None,
     )
 
 
@@ -251,12 +269,20 @@ class Journal:
     def attempts(self) -> list[Attempt]:
         """Return all attempts at all planned runs, by planned run and number."""
         with self._reading():
-            rows = self._connection.execute("SELECT * FROM attempt ORDER BY task, model, repeat, number")
+            rows = self._connection.execute(
+                "SELECT attempt.*, score, passed FROM attempt LEFT JOIN result USING (task, model, repeat, number) "
+                "ORDER BY task, model, repeat, number"
+            )
             return [_read_attempt(row) for row in rows]
 
     def save_attempts(self, attempts: Iterable[Attempt]) -> None:
-        """Insert or replace each attempt by its planned run and number, all in one transaction."""
+        """Insert or replace each attempt by its planned run and number, all in one transaction.
+
+        The results of those that have ended are written before.
+        """
         made = list(attempts)
+        ended = [attempt for attempt in made if attempt.phase is Phase.ENDED]
+        self._write(_SAVE_RESULT, [_result_row(attempt) for attempt in ended])
         intended = any(attempt.phase is Phase.INTENDED for attempt in made)
         self._write(_SAVE_ATTEMPT, [_attempt_row(attempt) for attempt in made], durable=intended)
 
@@ -276,8 +302,6 @@ class Journal:
         Nothing is known of the types of their values. A journal of an earlier version has no rows.
         """
         with self._reading():
-            if not self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'history'").fetchall():
-                return []
             # A text that is not UTF-8 would be an error for all rows.
             self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
             try:
@@ -395,7 +419,7 @@ def _create(path: Path) -> None:
         leftover.unlink(missing_ok=True)
     with closing(_connect(new, "rwc")) as connection:
         connection.execute("BEGIN")
-        for statement in (*SCHEMA, HISTORY):
+        for statement in (*SCHEMA, HISTORY, RESULT):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -416,6 +440,7 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         # Test that writing is possible: SQLite opens a read-only file without complaint.
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(HISTORY)
+        connection.execute(RESULT)
         connection.execute("COMMIT")
     except BaseException:
         connection.close()
@@ -443,6 +468,8 @@ def _in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Return a read-only copy in memory of what `connection` has now."""
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.backup(memory)
+    for statement in (HISTORY, RESULT):  # which a journal of an earlier version lacks
+        memory.execute(statement)
     memory.execute("PRAGMA query_only = ON")
     return memory
 

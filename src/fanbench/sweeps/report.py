@@ -58,7 +58,8 @@ class RunRow:
 
     `output` (a folder) and `log` are relative to the sweep's folder, None where they are not complete on disk.
     `result` is the content of its run file, `earlier` that of the runs before it; None where there is none. `figures`
-    tell how many items have a score: a run may complete although some, or all, of its items have none.
+    tell how many items have a score: a run may complete although some, or all, of its items have none. `server_result`
+    is what the server says of the run, which is known before its run file is there.
     """
 
     planned_run: PlannedRun
@@ -73,6 +74,7 @@ class RunRow:
     result: RunResult | None = None
     figures: Figures = field(default_factory=Figures)
     earlier: tuple[RunResult | None, ...] = ()
+    server_result: float | bool | None = None
 
     @property
     def runs(self) -> tuple[RunResult | None, ...]:
@@ -181,7 +183,12 @@ class SweepReport(Displayed):
     def display(self) -> Display:
         """Return the tables of results and of what each model used, and which files could not be read."""
         tables = (self.table(), *([self.usage()] if self.results else []))
-        return Display(tables, remarks=tuple(map(str, self.problems)))
+        return Display(tables, remarks=(*map(str, self.problems), *self.contradictions))
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        """A sentence for each run whose result is another by the server than by its run file."""
+        return tuple(result.contradiction for result in self.results if result.contradicted)
 
     def usage(self) -> Table:
         """Return what each model used, in the order of the plan."""
@@ -304,6 +311,7 @@ def _row(
         earlier=tuple(
             results.get(one.output.path) if one.output else None for one in earlier if one.run_id is not None
         ),
+        server_result=newest.result,
     )
 
 
@@ -337,6 +345,7 @@ FIELDS = (
     "status",
     "error",
     *_OF_RESULT,
+    "server_result",
     "output",
     "log",
 )
@@ -360,6 +369,7 @@ def records(report: SweepReport) -> list[dict[str, Any]]:
                 "error": row.error or None,
                 **{name: result.get(name) for name in _OF_RESULT},
                 **{name: getattr(row.figures, name) for name in FIGURES},
+                "server_result": row.server_result,
                 "output": row.output,
                 "log": row.log,
             }

@@ -190,6 +190,7 @@ def _known_run(root: Path, attempt: Attempt, *, superseded: bool) -> KnownRun:
         error=attempt.error if attempt.phase is not Phase.CANCELLED else "The sweep cancelled it.",
         cancelled=attempt.phase is Phase.CANCELLED,
         scheduled=iso_time(datetime.fromtimestamp(attempt.intended_at, UTC)),
+        result=attempt.result,
     )
 
 

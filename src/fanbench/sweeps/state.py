@@ -59,7 +59,7 @@ class Cell(msgspec.Struct):
 
     `scheduled` is when this process scheduled it. `output` and `log` are paths relative to the sweep's folder, None
     until the files are complete. `reason` tells why it is not scheduled yet, why it errored, or why it is missing
-    at `missing`, the stage that failed.
+    at `missing`, the stage that failed. `result` is what the server says that the run came to.
     """
 
     attempt: int = 0
@@ -73,6 +73,7 @@ class Cell(msgspec.Struct):
     reason: str = ""
     scheduled: datetime | None = None
     cancelled: bool = False
+    result: float | bool | None = None
 
     @property
     def status(self) -> RunStatus:
@@ -98,6 +99,7 @@ class Cell(msgspec.Struct):
             case RunStateChanged():
                 self.taken = True
                 self.run_id, self.run_state, self.reason = event.run_id, event.state, event.error
+                self.result = event.result
             case LogSaved():
                 self.log = event.path
             case OutputSaved():
@@ -110,18 +112,28 @@ class Cell(msgspec.Struct):
                 self.taken, self.missing = True, None
                 self.version, self.run_id = event.version, event.run_id
                 self.run_state, self.reason = event.state, event.error
-                self.output, self.log = event.output, event.log
+                self.output, self.log, self.result = event.output, event.log, event.result
             case _:
                 pass
 
 
 class TaskState(msgspec.Struct):
-    """A task with its newest `version` on the server, and that version's creation. `failed` is why it cannot run."""
+    """A task with its newest `version` on the server, and that version's creation. `failed` is why it cannot run.
+
+    `total` is the sum of the `results` that the server says of its runs so far, where a pass is 1 and a failure 0.
+    """
 
     version: int | None = None
     creation: CreationState | None = None
     ready: bool = False
     failed: str | None = None
+    total: float = 0.0
+    results: int = 0
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the results so far."""
+        return self.total / self.results if self.results else None
 
 
 class LimitStep(msgspec.Struct, frozen=True):
@@ -271,14 +283,17 @@ class SweepState:
             if newest is not None:
                 self.earlier.setdefault(event.planned_run, []).append(newest)
                 self._move(event.planned_run, newest.status, RunStatus.UNSCHEDULED)
+                self._count(event.planned_run, newest.result, -1)
             newest = cell = self.cells[event.planned_run] = Cell(attempt=number)
         elif number < newest.attempt:
             earlier = self.earlier.get(event.planned_run, ())
             cell = next((one for one in earlier if one.attempt == number), None)
         if cell is None:
             return
-        before = cell.status
+        before, result = cell.status, cell.result
         cell.absorb(event, at)
+        if cell is newest and result is None:
+            self._count(event.planned_run, cell.result)
         if isinstance(event, RunScheduled):
             self._oldest, self._newest = self._oldest or at, at
         ended = isinstance(event, RunStateChanged) and event.state.terminal and before.in_flight
@@ -290,6 +305,11 @@ class SweepState:
             self._longest = max(self._longest, seconds)
         if cell is newest:
             self._move(event.planned_run, before, cell.status)
+
+    def _count(self, planned_run: PlannedRun, result: float | bool | None, times: int = 1) -> None:
+        if result is not None:
+            task = self.tasks.setdefault(planned_run.task, TaskState())
+            task.total, task.results = task.total + times * result, task.results + times
 
     def _move(self, planned_run: PlannedRun, before: RunStatus, after: RunStatus) -> None:
         if before != after:

@@ -261,7 +261,8 @@ class TaskWatcher(RunWatcher):
         run.state, error = listed.state, listed.error_message
         if listed.start_time is not None and listed.end_time is not None:
             run.seconds = (listed.end_time - listed.start_time).total_seconds()
-        run.attempt = self._store.put(run.attempt.with_(phase=Phase.ENDED, state=listed.state, error=error))
+        ended = run.attempt.with_(phase=Phase.ENDED, state=listed.state, error=error, result=listed.value)
+        run.attempt = self._store.put(ended)
         self._task.stop_watching(run)
         if self._context.until == "collect":
             self._context.collecting += 1
@@ -418,4 +419,5 @@ def _state_changed(run: ActiveRun, listed: Run) -> RunStateChanged:
         listed.error_message if listed.state.terminal else "",
         listed.start_time,
         listed.end_time,
+        listed.value if listed.state.terminal else None,
     )

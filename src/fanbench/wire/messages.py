@@ -445,6 +445,11 @@ class RunResult(Message, frozen=True):
     numeric_result: float | None = None
     boolean_result: bool | None = None
 
+    @property
+    def value(self) -> float | bool | None:
+        """The score, or else whether the model passed."""
+        return self.boolean_result if self.numeric_result is None else self.numeric_result
+
 
 class Run(Message, frozen=True):
     """One run of a task version on a model, or on an agent. Times are UTC, and None before the start or the end.
@@ -465,6 +470,11 @@ class Run(Message, frozen=True):
     result: RunResult | None = None
     effort: str = ""
     """An addition of the client: the effort of the configuration, which the API does not say here."""
+
+    @property
+    def value(self) -> float | bool | None:
+        """The score, or whether the model passed; None if the server sends no result."""
+        return self.result.value if self.result is not None else None
 
 
 class BenchmarkSlug(Message, frozen=True):

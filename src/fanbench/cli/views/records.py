@@ -10,7 +10,7 @@ from fanbench.wire.messages import Run, Task
 from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import full_task_url
 
-__all__ = ["RUN_FIELDS", "TASK_FIELDS", "page_record", "run_record", "run_result", "task_record"]
+__all__ = ["RUN_FIELDS", "TASK_FIELDS", "page_record", "run_record", "task_record"]
 
 TASK_FIELDS = (
     "task",
@@ -55,21 +55,13 @@ def page_record(page: Metadata) -> dict[str, Any]:
     }
 
 
-def run_result(run: Run) -> float | bool | None:
-    """The score of a run, or whether it passed; None if the server sends no result."""
-    result = run.result
-    if result is None:
-        return None
-    return result.boolean_result if result.numeric_result is None else result.numeric_result
-
-
 def run_record(slug: str, run: Run) -> dict[str, Any]:
     return {
         "task": slug,
         "run_id": run.id,
         "model": model_of(run),
         "state": run.state.label,
-        "result": run_result(run),
+        "result": run.value,
         "started": iso_time(run.start_time),
         "ended": iso_time(run.end_time),
         "error": run.error_message or None,

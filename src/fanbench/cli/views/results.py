@@ -20,6 +20,9 @@ def show_results(
     out: Output, found: ResultSet, only: Selection, *, every: bool, file: Path | None, plot: bool = False
 ) -> None:
     """Show tables, or records; write Parquet to `file`. For people, also `plot` the intervals of the leaderboard."""
+    for run in found.runs:
+        if run.contradicted and only.has(run.task, run.full_model):
+            out.warn(run.contradiction)
     if out.for_people:
         _show_tables(out, found, only, every=every)
         if plot:

@@ -8,19 +8,18 @@ from types import TracebackType
 
 import click
 
-from fanbench._util.text import draw_table, error_line
+from fanbench._util.text import draw_table, error_line, result_text
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import format_time, red
 from fanbench.cli.progress import Display, render
 from fanbench.cli.session import call, finish, split
-from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, run_result, task_record
+from fanbench.cli.views.records import RUN_FIELDS, TASK_FIELDS, run_record, task_record
 from fanbench.errors import FanbenchError
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import CreationPolled, Event, PollFailed, RunChanged
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import StatusSeen, TaskStatus, watch_tasks
-from fanbench.wire.messages import Run
 from fanbench.wire.slugs import full_task_url
 
 __all__ = ["FIELDS", "show_changes", "show_statuses"]
@@ -78,12 +77,12 @@ def _lines(found: TaskStatus) -> Iterator[str]:
     yield ""
     if found.runs:
         # Kaggle sends results since kagglesdk 0.1.38.
-        scored = any(run_result(run) is not None for run in found.runs)
+        scored = any(run.value is not None for run in found.runs)
         rows = [
             [
                 model_of(run),
                 run.state.label.title(),
-                *([_result_cell(run)] if scored else []),
+                *([result_text(run.value)] if scored else []),
                 format_time(run.start_time),
                 format_time(run.end_time),
             ]
@@ -100,16 +99,6 @@ def _lines(found: TaskStatus) -> Iterator[str]:
         yield f"\n{red('Errors:', strong=True)}"
     for error, models in errors.items():
         yield red(f"  [{', '.join(models)}]", strong=True) + " " + red(error)
-
-
-def _result_cell(run: Run) -> str:
-    match run_result(run):
-        case bool(passed):
-            return "Pass" if passed else "Fail"
-        case None:
-            return ""
-        case score:
-            return f"{score:g}"
 
 
 # --- Watching ------------------------------------------------------------------------------------------------

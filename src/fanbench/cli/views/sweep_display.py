@@ -2,7 +2,7 @@
 
     1 gemini-2.5-flash  2 gemini-2.5-pro  3 claude-haiku-4-5
            123
-    cities ✓✗● 2/3  1 done, 1 errored, 1 running
+    cities ✓✗● 2/3  1 done, 1 errored, 1 running; mean 0.75 of 1 result
     sums   ○○· 0/3  2 queued, 1 planned
     1:05  2 of 6 runs  time left unknown  ✓ 1 done  ✗ 1 errored  ● 1 running  ○ 2 queued  · 1 planned  limit 16
 
@@ -21,7 +21,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.color import ColorSystem
 from rich.style import Style
 
-from fanbench._util.text import error_line, one_line
+from fanbench._util.text import error_line, many, one_line
 from fanbench.cli.output import Output
 from fanbench.cli.progress import Display, clock
 from fanbench.sweeps.attempts import PlannedRun
@@ -173,6 +173,11 @@ class SweepLayout:
                     about = (f"failed: {error_line(known.failed)}", "red")
                 elif known.creation is not None and not known.ready:
                     about = (f"creation {known.creation.label.lower()}", "cyan")
+                elif known.mean is not None:
+                    about = (
+                        f"{_counts(counts)}; mean {known.mean:.4g} of {many(known.results, 'result')}",
+                        "dim",
+                    )
             yield [
                 (set_cell_size(one_line(task), width), ""),
                 (" ", ""),
