@@ -172,6 +172,7 @@ def test_efforts_and_agents_are_apart(tmp_path: Path) -> None:
     ]
     assert find_models(["gemma@m*"], models) == ["google/gemma@max"]
     assert find_models(["gemma"], models) == ["google/gemma"]
+    assert find_models(["o/m@turbo", "m@t*"], ["m-turbo", "m-tiny"]) == ["m-turbo", "m-tiny"]
 
 
 def test_a_failed_assertion_among_numbers_is_no_value(tmp_path: Path) -> None:

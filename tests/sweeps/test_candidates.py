@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from fanbench import Client, SweepError, SweepPlan, SweepReport, UsageError, plan_sweep, sweep
 from fanbench.results.names import find_models
-from fanbench.sweeps.results import read_results
+from fanbench.sweeps.results import read_journals, read_results
 from fanbench.sweeps.resume import read_saved, refuse_other_sweep, resumed, saved_text
 from fanbench.sweeps.spec import merge
 from fanbench.sweeps.sweep_file import read_sweep_file
 from fanbench.testing import RunScript, Scenario, SimulatedKaggle, SimulatedTransport, run_in_virtual_time
+from fanbench.view.document import build
 from fanbench.wire.messages import CandidateType
 from tests.sweeps.world import World
 
@@ -63,6 +64,8 @@ def test_each_planned_run_is_made_once_and_lands_in_its_cell(
         }
         assert {run.full_model for run in results.runs} == set(labels)
         assert len(results.scores().models) == len(labels)
+        known, _ = read_journals([world.folder])
+        assert sorted(build(results, known, title="").document.models) == sorted(labels)
 
 
 def kaggle_with_models() -> SimulatedKaggle:

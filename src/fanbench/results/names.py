@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from fanbench._util.text import is_pattern
 from fanbench.errors import NoResults, UnknownModel, UsageError
-from fanbench.wire.candidates import same_label, split_effort
+from fanbench.wire.candidates import normalize_label, same_label
 from fanbench.wire.slugs import fits, slugify_task
 
 __all__ = ["find_model", "find_models", "find_task", "find_tasks"]
@@ -35,27 +35,34 @@ def find_model(asked: str, models: Sequence[str]) -> str:
 
 
 def _matches(asked: str, models: Sequence[str]) -> list[str]:
-    name = _without_versions(asked)
-    exact = [model for model in models if model == name]
-    if exact or is_pattern(name):
-        found = exact or [model for model in models if fits(model, name) or fits(model, asked)]
-    else:
-        owner = name.rpartition("/")[0]
-        found = [
-            model
-            for model in models
-            if same_label(model) == same_label(name)
-            and (not owner or model.rpartition("/")[0] in ("", owner))
-        ]
+    # What follows an @ is an effort, or a version, which results have after a hyphen.
+    plain = asked.replace("@", "-")
+    find, spellings = (_like, (asked, plain)) if is_pattern(asked) else (_called, (_label(asked), plain))
+    found = next((found for name in spellings if (found := find(name, models))), [])
     if not found:
         raise UnknownModel(f"There are no results of {asked}. The models are {', '.join(models) or 'none'}.")
     return found
 
 
-def _without_versions(name: str) -> str:
-    """Write the version of a model as results do, with a hyphen. An effort is after an @."""
-    model, effort = split_effort(name)
-    return f"{model.replace('@', '-')}@{effort}" if effort else name.replace("@", "-")
+def _like(pattern: str, models: Sequence[str]) -> list[str]:
+    return [model for model in models if fits(model, pattern)]
+
+
+def _called(name: str, models: Sequence[str]) -> list[str]:
+    if name in models:
+        return [name]
+    owner = name.rpartition("/")[0]
+    return [
+        model
+        for model in models
+        if same_label(model) == same_label(name) and (not owner or model.rpartition("/")[0] in ("", owner))
+    ]
+
+
+def _label(name: str) -> str:
+    """The label that is meant, with the owner of the model if that is written."""
+    owner, slash, _ = name.rpartition("/")
+    return f"{owner}{slash}{normalize_label(name)}"
 
 
 def find_task(asked: str, tasks: Iterable[str]) -> str:
