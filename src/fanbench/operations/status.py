@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -168,6 +169,9 @@ async def watch_tasks(
 
 class _StatusWatcher(RunWatcher):
     """Polls the creation and the runs of one task until all have ended."""
+
+    # The status is what lists show.
+    gone_after = math.inf
 
     def __init__(
         self, client: Api, status: TaskStatus, models: Sequence[str], poll_interval: float, emit: Emit

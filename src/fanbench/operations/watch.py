@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec import structs
 
 from fanbench._util.concurrency import gather, unwrap_single_error
 from fanbench._util.polling import POLL_INTERVAL, Pace
@@ -60,6 +61,8 @@ _MAY_FAIL = 5
 STREAM_TRIES = 7
 #: If a list does not show the end of a run within this many seconds after its stream ended, the stream broke off.
 END_LAG = 5.0
+#: Seconds for which lists must lack a run in progress that they had before, until it is taken for cancelled.
+GONE_AFTER = 15.0
 # Seconds for which the last log lines are awaited after the last run has ended.
 _DRAIN = 10.0
 
@@ -88,13 +91,15 @@ class RunWatcher:
     when its silence has lasted twice as long. The end of a stream asks for a poll: at once if it was the last
     one, otherwise within `coalesce` seconds, so that runs that end shortly after one another share a poll.
 
-    `states` has the state of each run as last listed; `known` are runs that were listed just before.
+    `states` has the state of each run as last listed; `known` are runs that were listed just before. A cancelled run is
+    not listed any more: after `gone_after` seconds it counts as errored.
     """
 
     #: Seconds within which a list follows the end of a stream while other streams are open.
     coalesce = 5.0
     #: Seconds of silence on a stream after which a list shows whether its run has ended.
     probe = 15.0
+    gone_after = GONE_AFTER
 
     def __init__(
         self,
@@ -112,6 +117,9 @@ class RunWatcher:
         self._client = client
         self._models = models
         self._version = version
+        self._seen: dict[int, Run] = {run.id: run for run in known}
+        #: By id, when a list first lacked a run in progress.
+        self._lacking_since: dict[int, float] = {}
         self._emit = emit
         self._pace = Pace(poll_interval)
         self._restart_pace = False
@@ -258,6 +266,8 @@ class RunWatcher:
         """List the runs and absorb the list."""
         asked_at = anyio.current_time()
         runs = await self.list_runs()
+        if self.gone_after < math.inf:
+            runs += await self._gone(runs)
         changed = [run for run in runs if self.states.get(run.id) != run.state]
         if changed:
             self._pace.reset()
@@ -275,6 +285,29 @@ class RunWatcher:
     async def list_runs(self) -> list[Run]:
         """Return the runs that the server lists now."""
         return await runs_of(self._client, self.slug, self.models(), self._version)
+
+    async def _gone(self, listed: Sequence[Run]) -> list[Run]:
+        """Return the runs that lists do not show any more: as errored, or as they are in the list of their version."""
+        now, there = anyio.current_time(), {run.id for run in listed}
+        self._seen.update((run.id, run) for run in listed)
+        lacking = [
+            run
+            for run in self._seen.values()
+            if run.id not in there and (run.id in self._lacking_since or not run.state.terminal)
+        ]
+        self._lacking_since = {run.id: self._lacking_since.get(run.id, now) for run in lacking}
+        # After a push, lists are of another version, unless they name theirs.
+        versions = {run.task_slug.version_number for run in lacking} - {0, self._version}
+        lists = [
+            await runs_of(self._client, self.slug, self.models(), version) for version in sorted(versions)
+        ]
+        found = {run.id: run for runs in lists for run in runs}
+        error = "The run is not listed any more: it was cancelled."
+        return [
+            found.get(run.id) or structs.replace(run, state=RunState.ERRORED, error_message=error)
+            for run in lacking
+            if run.id in found or now - self._lacking_since[run.id] >= self.gone_after
+        ]
 
     async def wait_for_next_poll(self) -> None:
         """Wait until the next poll is due or asked for."""

@@ -54,6 +54,8 @@ class TaskWatcher(RunWatcher):
 
     # The end of a run may allow the next one to be scheduled, so polls react sooner than in a plain wait.
     coalesce = 1.0
+    # What lists lack is decided here.
+    gone_after = math.inf
 
     def __init__(
         self, task: TaskRuns, context: SweepContext, start_pipeline: Callable[[ActiveRun], None]
