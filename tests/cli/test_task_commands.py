@@ -407,6 +407,34 @@ def test_status_shows_results(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert [run["result"] for run in runs] == [None, True, 0.25]
 
 
+def test_status_has_a_table_of_results(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """With --results, all results of several tasks are in one table, without a download, and each run is a record."""
+    kaggle.change(shows_results=True)
+    kaggle.add_task("u")
+    for task, model, result in (("t", "m", 0.25), ("t", "m", 1.0), ("t", "n", True), ("u", "n", False)):
+        kaggle.add_run(task, model, script(model, result=result), age=9.0)
+    kaggle.add_run("u", "o", script("o", end=RunState.ERRORED), age=9.0)
+    done = cli("tasks", "status", "t", "u", "--results")
+    assert [line.split(None, 3) for line in done.stdout.splitlines()] == [
+        ["task", "m", "n", "o"],
+        ["t", "1,", "0.25", "Pass  –"],
+        ["u", "–", "Fail", "errored"],
+    ]
+    assert not kaggle.calls["download_output"]
+    records = json.loads(cli("tasks", "status", "t", "u", "--results", "--format", "json").stdout)
+    assert [record["result"] for record in records] == [True, 1.0, 0.25, None, False]
+
+
+def test_a_server_that_says_no_results_is_named(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """With --results, a server of before gets one line that says so and how to download the outputs."""
+    kaggle.add_run("t", "m", script("m"), age=9.0)
+    done = cli("tasks", "status", "t", "--results")
+    assert "completed" in done.stdout
+    assert (
+        "The server says no results of t. To download its outputs: fanbench tasks download t" in done.stderr
+    )
+
+
 def test_models(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """The list has the slug that -m accepts, the name, and the modalities."""
     kaggle.add_model("m-1", "Model One", inputs=[Modality.TEXT, Modality.IMAGE])

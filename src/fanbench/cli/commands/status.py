@@ -16,6 +16,11 @@ __all__ = ["status"]
 @task_names_argument
 @version_option
 @model_option("Show only the runs of this model, or of those that match a pattern. Repeatable.")
+@click.option(
+    "--results",
+    is_flag=True,
+    help="Show only what the server says of the results: a table of tasks and models.",
+)
 @click.option("--watch", is_flag=True, help="Keep the status up to date until all runs have ended.")
 @poll_interval_option(10, "With --watch: the longest pause")
 def status(
@@ -23,6 +28,7 @@ def status(
     task_names: tuple[str, ...],
     version: int | None,
     models: tuple[str, ...],
+    results: bool,
     watch: bool,
     poll_interval: float,
 ) -> None:
@@ -31,14 +37,18 @@ def status(
     With --watch, the status stays on the screen and is updated until every run has ended. Elsewhere than on a
     terminal, each change is a line on stderr, and the final status is printed at the end.
 
+    With --results, nothing is downloaded: each cell has the results of a model's runs as the server says them, or the
+    state of a run that has none. JSON and CSV have one record per run.
+
     \b
     Examples:
       fanbench tasks status my-task
       fanbench tasks status first-task second-task --watch
+      fanbench tasks status first-task second-task --results
       fanbench tasks status owner/their-task -m gemini-2.5-pro
       fanbench tasks status my-task --format json
     """
-    from fanbench.cli.views.status import show_changes, show_statuses
+    from fanbench.cli.views.status import show_changes, show_results, show_statuses
     from fanbench.operations.status import task_statuses
 
     if watch and version:
@@ -49,4 +59,4 @@ def status(
         outcomes = call(
             settings, lambda client: task_statuses(client, task_names, models, version=version or 0)
         )
-    show_statuses(settings, outcomes)
+    (show_results if results else show_statuses)(settings, outcomes)

@@ -20,9 +20,10 @@ from fanbench.operations.batch import unique_slugs
 from fanbench.operations.events import CreationPolled, Event, PollFailed, RunChanged
 from fanbench.operations.lookup import model_of
 from fanbench.operations.status import StatusSeen, TaskStatus, watch_tasks
+from fanbench.wire.messages import Run, RunState
 from fanbench.wire.slugs import full_task_url
 
-__all__ = ["FIELDS", "show_changes", "show_statuses"]
+__all__ = ["FIELDS", "show_changes", "show_results", "show_statuses"]
 
 #: The fields of a task in JSON. In the other formats, its runs are the records.
 FIELDS = (*TASK_FIELDS, "runs")
@@ -57,6 +58,39 @@ def show_statuses(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchEr
     else:
         out.records([record for _, own in runs for record in own], RUN_FIELDS)
     finish(errors, len(outcomes), "tasks")
+
+
+def show_results(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchError]) -> None:
+    """Show the results of all runs in one table, or a record per run."""
+    from fanbench.results.display import MISSING
+    from fanbench.results.table import cross_table
+
+    out, (found, errors) = settings.output, split(outcomes)
+    for error in errors if len(outcomes) > 1 else ():
+        print_error(error)
+    runs = [(one.slug, run) for one in found for run in one.runs]
+    cells: dict[tuple[str, str], list[Run]] = {}
+    for slug, run in runs:
+        cells.setdefault((slug, model_of(run)), []).append(run)
+
+    def text(task: str, model: str) -> str:
+        return ", ".join(map(_result_cell, cells.get((task, model), ()))) or MISSING
+
+    slugs, models = [one.slug for one in found], sorted({model for _, model in cells})
+    if cells:
+        out.tables([cross_table({slug: slug for slug in slugs}, {model: model for model in models}, text)])
+    elif out.for_people:
+        out.note("No runs yet.")
+    if not any(run.value is not None for _, run in runs):
+        for slug in dict.fromkeys(slug for slug, run in runs if run.state == RunState.COMPLETED):
+            command = settings.fanbench_command(f"tasks download {slug}")
+            out.note(f"The server says no results of {slug}. To download its outputs: {command}")
+    out.records([run_record(slug, run) for slug, run in runs], RUN_FIELDS)
+    finish(errors, len(outcomes), "tasks")
+
+
+def _result_cell(run: Run) -> str:
+    return result_text(run.value) or run.state.label.lower()
 
 
 def _lines(found: TaskStatus) -> Iterator[str]:
