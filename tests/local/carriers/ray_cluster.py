@@ -49,9 +49,7 @@ class RayNodes:
         cluster = RayNodes(folder, environment)
         try:
             await cluster.add(cpus=0)
-            async with anyio.create_task_group() as starting:
-                for _ in range(nodes):
-                    starting.start_soon(cluster.add)
+            await cluster.ensure(nodes)
             yield cluster
         finally:
             with anyio.CancelScope(shield=True):
@@ -77,9 +75,16 @@ class RayNodes:
                 self.head = self.head or address
                 self.nodes[ip] = process
                 return ip
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
             await process.aclose()
         raise AssertionError((self.folder / f"{ip}.log").read_text())
+
+    async def ensure(self, number: int) -> None:
+        """Start as many nodes as are missing beside the head. A test may leave one, and starts those that it needs."""
+        async with anyio.create_task_group() as starting:
+            for _ in range(number + 1 - len(self.nodes)):
+                starting.start_soon(self.add)
 
     async def kill(self, ip: str) -> None:
         """Let a node die at once, as if somebody had pulled the plug."""

@@ -68,6 +68,7 @@ async def none_left(marker: str) -> None:
 async def test_a_node_that_dies(ray_rig: Rig, ray_nodes: RayNodes) -> None:
     """Its run is lost and leaves no process, and another node carries out the next one."""
     marker, reasons = new_marker(), list[str]()
+    await ray_nodes.ensure(2)
     with anyio.fail_after(60):
         async with sleeping(ray_rig.carrier, marker, reasons):
             (worker,) = ray_nodes.workers()
@@ -76,12 +77,12 @@ async def test_a_node_that_dies(ray_rig: Rig, ray_nodes: RayNodes) -> None:
     await none_left(marker)
     outcome, _ = await carry_out(ray_rig, job_of("print(1)"))
     assert outcome.failure is None
-    await ray_nodes.add()
 
 
 async def test_a_node_that_freezes(ray_nodes: RayNodes, tmp_path: Path, datasets: Path) -> None:
     """A run whose node says nothing for some time is lost, and a cancelled one does not wait for the node."""
     marker, reasons = new_marker(), list[str]()
+    await ray_nodes.ensure(2)
     async with opened(ray_nodes, tmp_path, datasets, alive_every=0.3, silence=4.0) as carrier:
         async with sleeping(carrier, marker, reasons):
             (worker,) = ray_nodes.workers()
@@ -91,7 +92,6 @@ async def test_a_node_that_freezes(ray_nodes: RayNodes, tmp_path: Path, datasets
         ray_nodes.signal(node, signal.SIGCONT)
         await none_left(marker)
     await ray_nodes.kill(node)
-    await ray_nodes.add()
 
 
 async def test_a_node_that_joins_late(ray_nodes: RayNodes, tmp_path: Path, datasets: Path) -> None:
@@ -110,7 +110,6 @@ async def test_a_node_that_joins_late(ray_nodes: RayNodes, tmp_path: Path, datas
         assert [record.starts for record in records] == [0, 0]
         await ray_nodes.add()
     assert [record.text() for record in records] == [b"done\n", b"done\n"]
-    await ray_nodes.add()
 
 
 async def test_a_server_that_ends(ray_nodes: RayNodes, tmp_path: Path, datasets: Path) -> None:
@@ -130,6 +129,7 @@ async def test_runs_that_wait_survive_the_driver(ray_nodes: RayNodes, tmp_path: 
     """A run that no worker had when the driver died is not lost: it waits in the queue again."""
     marker, reasons = new_marker(), list[str]()
     records = [Record() for _ in range(4)]
+    await ray_nodes.ensure(2)
     async with (
         opened(ray_nodes, tmp_path, datasets) as carrier,
         anyio.create_task_group() as tasks,
@@ -188,10 +188,21 @@ time.sleep(600)
 """
 
 
+async def test_ray_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint has the command that adds the extra."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(LocalServerError, match=r"Ray is not installed\.") as caught:
+        async with opened(RayNodes(tmp_path, {}, head="127.0.0.1:9"), tmp_path, tmp_path):
+            pass
+    assert "ray" in str(caught.value.hint)
+
+
 async def test_a_cluster_that_does_not_exist(tmp_path: Path) -> None:
     """The address is named, and how to find it."""
     nodes = RayNodes(tmp_path, dict(os.environ), head="127.0.0.1:9")
-    with pytest.raises(LocalServerError, match=r"There is no Ray cluster at 127\.0\.0\.1:9: ") as caught:
+    with pytest.raises(
+        LocalServerError, match=r"There is no Ray cluster at 127\.0\.0\.1:9: Connection refused\."
+    ) as caught:
         async with opened(nodes, tmp_path, tmp_path):
             pass
     assert caught.value.hint is not None
