@@ -25,7 +25,7 @@ from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import GenerateRequest, read_request
 from fanbench.wire.messages import RunState
 
-from .server_process import MODELS, TASK, ServerProcess, log_text, push, run, run_server, task_source
+from .server_process import MODELS, TASK, ServerProcess, ended, log_text, push, run, run_server, task_source
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -112,6 +112,11 @@ kind = "upstream"
 url = "{upstream.url}/v1"
 model = "big-1"
 key_env = "SOME_API_KEY"
+[[model]]
+slug = "vendor/thinking"
+kind = "upstream"
+url = "{upstream.url}/v1"
+efforts = ["low", "high"]
 [[model]]
 slug = "vendor/seeing"
 kind = "upstream"
@@ -393,6 +398,40 @@ both_apis.run(kbench.llm)
         await client.download_output(done.id, tmp_path / "out")
     (file,) = (tmp_path / "out").glob("*.run.json")
     assert json.loads(file.read_text())["results"][0]["numericResult"]["value"] == 1.0
+
+
+EFFORTS = """
+# %%
+import os
+import kaggle_benchmarks as kbench
+import openai
+@kbench.task(name="efforts")
+def efforts(llm) -> bool:
+    llm.prompt("as it is")
+    kbench.kaggle.load_model(llm.name, api="genai").prompt("by genai")
+    kbench.judge_llm.prompt("judge")
+    url, key = os.environ["MODEL_PROXY_URL"] + "/openapi", os.environ["MODEL_PROXY_API_KEY"]
+    client = openai.OpenAI(base_url=url, api_key=key)
+    ask = [{"role": "user", "content": "own"}]
+    client.chat.completions.create(model=llm.name, messages=ask, reasoning_effort="medium")
+    return True
+efforts.run(kbench.llm)
+"""
+
+
+async def test_the_effort_of_a_run_reaches_its_model(proxy_server: ServerProcess, upstream: Upstream) -> None:
+    """Requests to the model of a run have its effort unless they have their own; those to the judge have none."""
+    upstream.status, upstream.headers, upstream.body = 200, {}, completion("yes")
+    async with proxy_server.client() as client:
+        await push(client, "efforts", EFFORTS)
+        upstream.asked.clear()
+        await client.schedule_runs("efforts", ["vendor/thinking"], effort="high", judge="vendor/big")
+        (done,) = await ended(client, "efforts")
+        assert done.state is RunState.COMPLETED, done.error_message
+    asked = [(str(each["messages"][-1]["content"]), each.get("reasoning_effort")) for each in upstream.asked]
+    words = ("as it is", "by genai", "judge", "own")
+    efforts = [next(effort for text, effort in asked if word in text) for word in words]
+    assert efforts == ["high", "high", None, "medium"]
 
 
 MEDIA = """
