@@ -21,7 +21,7 @@ from fanbench import (
 )
 from fanbench.testing import Fault, RunScript, Scenario, SimulatedKaggle, run_in_virtual_time, serve
 from fanbench.wire.downloads import BadZip
-from fanbench.wire.messages import CreationState, LogEntry, Run, RunState
+from fanbench.wire.messages import CancelRunsResponse, CreationState, LogEntry, Run, RunState
 
 Story = Callable[[SimulatedKaggle], Awaitable[None]]
 
@@ -234,6 +234,33 @@ def test_downloads_that_fail(tmp_path: Path) -> None:
         assert (await kaggle.download_output(1001, tmp_path / "1001")).files == ("a.txt",)
 
     play(Scenario(runs=RunScript(output={"a.txt": b"a"}, broken_downloads=1, bad_zips=1)), story)
+
+
+def test_cancelled_runs() -> None:
+    """Queued runs cost nothing, running ones their share; lists leave both out, and others' runs are left alone."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        kaggle.add_run("t", "theirs", RunScript(running=100.0))
+        await kaggle.schedule_runs("t", ["running", "queued", "lost"])
+        await anyio.sleep(25.0 - kaggle.now())
+        before = (await kaggle.proxy_quotas()).quota_balances[0].quota_used
+        assert await kaggle.cancel_runs("t") == CancelRunsResponse(queued_cancelled_count=1)
+        for reached in (1, 0, 1):
+            answer = await kaggle.cancel_runs("t", include_active=True)
+            assert answer == CancelRunsResponse(active_terminated_count=reached)
+        listed = {run.model_version_slug: run.state async for run in kaggle.list_runs("t")}
+        assert listed == {"theirs": RunState.RUNNING}
+        spent = (await kaggle.proxy_quotas()).quota_balances[0].quota_used - before
+        assert 0.5 < spent < 0.6  # a quarter of 1 each
+        (again,) = await kaggle.schedule_runs("t", ["queued"])
+        assert again.run_scheduled
+
+    scripts = {
+        "running": RunScript(running=100.0, cost=1.0),
+        "queued": RunScript(queued=100.0, cost=1.0),
+        "lost": RunScript(running=100.0, cost=1.0, unreachable=2),
+    }
+    play(Scenario(runs=scripts), story)
 
 
 def test_missing_things_are_refused() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import click
@@ -93,7 +95,7 @@ class CancelView:
         try:
             self._show(call(self.settings, cancel))
         except KeyboardInterrupt as interrupt:
-            again = bold(self.settings.fanbench_command(f"tasks cancel {' '.join(self.task_names)}"))
+            again = bold(self._again(runs))
             interrupt.add_note(f"Interrupted: some of the runs may be cancelled. To try again: {again}")
             raise
 
@@ -107,13 +109,21 @@ class CancelView:
         out.records([_record(each.run, each.outcome) for each in done], FIELDS)
         if left := [each.run for each in done if each.outcome == "left"]:
             names = first_few([f"{model_of(run)} (Run {run.id})" for run in left])
-            chosen = [f"--run {run.id}" for run in left] if len(left) <= _NAMED else []
-            again = self.settings.fanbench_command(" ".join(["tasks cancel", *self.task_names, *chosen]))
             raise RunFailed(
                 f"{many(len(left), 'run')} of {len(done)} could not be cancelled: {names}. "
                 "The server cannot reach them, or they are somebody else's.",
-                hint=f"To try again: {again}",
+                hint=f"To try again: {self._again(left)}",
             )
+
+    def _again(self, runs: Sequence[Run]) -> str:
+        """The command that cancels `runs`, if they are few, or else what was asked for."""
+        words = [*self.task_names, *(["--version", str(self.version)] if self.version else [])]
+        if len(runs) <= _NAMED:
+            words += chain.from_iterable(("--run", str(run.id)) for run in runs)
+        else:
+            words += chain.from_iterable(("-m", model) for model in self.models)
+        words += ["--queued-only"] if self.queued_only else []
+        return self.settings.fanbench_command(f"tasks cancel {shlex.join(words)}")
 
 
 def _table(runs: Sequence[Run]) -> list[str]:
