@@ -356,6 +356,18 @@ async def test_the_server_prints_commands_that_reach_it(tmp_path: Path) -> None:
         assert await anyio.to_thread.run_sync(server.process.wait, 30) == 0
 
 
+def test_the_rest_of_an_output_is_deleted(tmp_path: Path) -> None:
+    """What had arrived of an output when a server was killed goes with the next start; whole outputs stay."""
+    with open_data_folder(tmp_path / "data") as folder:
+        part, whole = folder.outputs / ".1-source.zip-12-abcdef.part", folder.output(2, include_source=True)
+        folder.outputs.mkdir()
+        part.touch()
+        whole.touch()
+    with open_data_folder(tmp_path / "data"):
+        assert not part.exists()
+        assert whole.exists()
+
+
 def test_a_data_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
     """The error of a second server on the same folder has the process id of the first."""
     with open_data_folder(tmp_path / "data"):

@@ -59,6 +59,7 @@ class DataFolder:
         """Packages that runs need in addition. May be deleted at any time: they are installed again."""
         self.temporary = root / "tmp"
         """Incomplete files."""
+        self.outputs = root / "outputs"
         self.logs = root / "logs"
         """Not in the folders of the runs, because a task may delete those."""
 
@@ -79,7 +80,7 @@ class DataFolder:
 
     def output(self, run_id: int, *, include_source: bool) -> Path:
         """The zip of a run's output, with or without its notebooks."""
-        return self.root / "outputs" / zip_name(str(run_id), include_source=include_source)
+        return self.outputs / zip_name(str(run_id), include_source=include_source)
 
     def returned_output(self, job: str) -> Path | None:
         """Where the zip of a run's output goes if another machine carried it out; None for the name of a creation."""
@@ -132,6 +133,8 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
             _keep_others_out(folder)
             shutil.rmtree(folder.temporary, ignore_errors=True)
             folder.temporary.mkdir()
+            for part in folder.outputs.glob(".*.part"):  # of a server that was killed while an output arrived
+                part.unlink()
             folder.logs.mkdir(exist_ok=True)
         yield folder
     finally:
