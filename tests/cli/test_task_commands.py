@@ -67,6 +67,26 @@ def test_push_whose_creation_fails(cli: Cli, kaggle: SimulatedKaggle, task_file:
     assert "creation failed (status: KERNEL_WITHOUT_RUN).\n  Error: It broke." in result.stderr
 
 
+BLOCK = '# /// fanbench\n# tags = ["reasoning", "no\\u001b[2Jsuch"]\n# description = "D"\n# ///\n'
+
+
+def test_push_changes_the_page(cli: Cli, kaggle: SimulatedKaggle, task_file: Path) -> None:
+    """With --wait, what was changed on the page is said, and which tags are unknown; without it, that nothing was."""
+    task_file.write_text(BLOCK + task_file.read_text())
+    result = cli("tasks", "push", "-f", "task.py")
+    assert "The page of my-task is left as it is: what its file says is sent with --wait." in result.stderr
+    assert kaggle.calls["update_task"] == 0
+    result = cli("tasks", "push", "-f", "task.py", "--wait")
+    assert (result.exit_code, kaggle.tasks["my-task"].tags) == (0, ("reasoning",))
+    assert "Page:          description, tags changed" in result.stdout
+    assert r"The server does not know these tags: no\u001b[2Jsuch" in result.stderr
+    kaggle.change(can_update=False)
+    result = cli("tasks", "push", "-f", "task.py", "--wait", "--format", "json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)[0]["page_changed"] == []
+    assert result.stderr.count("This server cannot change what the page of a task says") == 1
+
+
 def test_push_says_once_that_a_finding_is_a_warning(cli: Cli, task_file: Path) -> None:
     """A warning of the check is printed with its place and what to do about it."""
     task_file.write_text(task_file.read_text() + "\nopen('/kaggle/input/words/words.csv')\n")

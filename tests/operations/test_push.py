@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
 from fanbench.config import Anonymous, Basic, Bearer, Credentials
 from fanbench.operations.events import EarlierPending, Event, VersionSuperseded
+from fanbench.operations.metadata import CannotEdit, Edited
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded, plan_push, push_tasks
 from fanbench.operations.watch import StillRunning
 from fanbench.testing import SimulatedKaggle
@@ -273,3 +274,47 @@ async def test_a_push_of_somebody_else_meanwhile(tmp_path: Path, reported: Repor
     assert isinstance(outcome, RunFailed)
     assert reported.of(VersionSuperseded) == [VersionSuperseded("t", 1, 2)]
     assert client.now() >= 6.0
+
+
+# --- Pages ---
+
+
+def described(folder: Path, *, can_update: bool = True) -> tuple[PushPlan, SimulatedKaggle]:
+    """The plan of a file with a block, and a Kaggle."""
+    path = file(folder, "t")
+    path.write_text(
+        f'# /// fanbench\n# tags = ["Reasoning", "new"]\n# description = "D"\n# ///\n{path.read_text()}'
+    )
+    return plan_push([path])[0], simulated(can_update=can_update)
+
+
+async def test_the_page_is_changed_once_the_version_is_there(tmp_path: Path) -> None:
+    """What the block of the file says is sent after the creation, and a second push sends only what differs."""
+    made, kaggle = described(tmp_path)
+    pushed = only(await push_tasks(kaggle, [made], wait=True))
+    assert isinstance(pushed.page, Edited)
+    assert list(pushed.page.change.given) == ["description", "tags"]
+    assert pushed.page.unknown_tags == ("new",)
+    assert [call for _, call, _ in kaggle.history][-2:] == ["get_task", "update_task"]
+    kaggle.tasks["t"].tags = ("reasoning", "new")
+    pushed = only(await push_tasks(kaggle, [made], wait=True))
+    assert isinstance(pushed.page, Edited)
+    assert not pushed.page.change.given
+    assert kaggle.calls["update_task"] == 1
+
+
+async def test_without_a_block_or_a_wait_no_page_is_changed(tmp_path: Path) -> None:
+    """A page that was written on the site stays, and nothing is sent before the version has been created."""
+    made, kaggle = described(tmp_path)
+    assert only(await push_tasks(kaggle, [made])).page is None
+    plain = plan_push([file(tmp_path, "plain", "plain.py")])
+    assert only(await push_tasks(kaggle, plain, wait=True)).page is None
+    assert kaggle.calls["update_task"] == 0
+
+
+async def test_a_page_that_cannot_be_changed_fails_no_push(tmp_path: Path) -> None:
+    """On a server without the call, the push succeeds, and says why the page was not changed."""
+    made, kaggle = described(tmp_path, can_update=False)
+    pushed = only(await push_tasks(kaggle, [made], wait=True))
+    assert pushed.created
+    assert isinstance(pushed.page, CannotEdit)

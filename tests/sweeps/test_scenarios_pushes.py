@@ -14,6 +14,7 @@ from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
     CreationChanged,
     DrainReason,
+    PageEdited,
     SweepEvent,
     TaskPreparationFailed,
     TaskPushed,
@@ -23,6 +24,7 @@ from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.testing.state import EPOCH
 from fanbench.wire.messages import CreationState, Task, TaskSlug
+from fanbench.wire.metadata import Metadata
 from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
@@ -236,3 +238,29 @@ def test_a_creation_in_any_state_that_is_no_end_is_waited_for(tmp_path: Path, na
     assert world.run()
     world.check_all_done()
     assert [event.state.label for event in world.of(CreationChanged)] == [name, "COMPLETED"]
+
+
+# --- Pages --------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_a_new_version_is_changed_once(tmp_path: Path) -> None:
+    """What the file says is sent when the version is ready, and not again by processes that push nothing."""
+    world = World(tmp_path, models=2)
+    world.pages["t1"] = Metadata(description="D", tags=("reasoning", "new"))
+    assert world.run(until="push")
+    assert world.of(PageEdited) == [PageEdited("t1", ("description", "tags"), ("new",))]
+    assert world.kaggle.tasks["t1"].newest.metadata.description == "D"
+    world.kaggle.tasks["t1"].update(Metadata(description="edited on the site"))
+    assert world.run()
+    world.check_all_done()
+    assert (world.of(PageEdited), world.calls["update_task"]) == ([], 0)
+
+
+def test_a_page_that_cannot_be_changed_keeps_no_run(tmp_path: Path) -> None:
+    """A server without the call is named in one event, and the runs are made."""
+    world = World(tmp_path, Scenario(can_update=False))
+    world.pages["t1"] = Metadata(description="D")
+    assert world.run()
+    world.check_all_done()
+    (event,) = world.of(PageEdited)
+    assert "This server cannot change what the page of a task says" in event.text

@@ -24,6 +24,7 @@ from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import ApiCall, Scenario, SimulatedRun, run_in_virtual_time
 from fanbench.wire.messages import RunState
+from fanbench.wire.metadata import Metadata
 from tests.sweeps.life import Killed, MortalKaggle, MortalRecords
 from tests.sweeps.records import MemoryRecords
 
@@ -34,6 +35,7 @@ E = TypeVar("E", bound=SweepEvent)
 #: The calls that an engine may make.
 SWEEP_CALLS: set[ApiCall] = {
     "create_task",
+    "update_task",
     "get_task",
     "schedule_runs",
     "cancel_runs",
@@ -91,6 +93,8 @@ class World:
         self.unlisted: dict[str, tuple[str, ...]] = {}
         #: Text of the tasks that come from a file; one that has none is on the server already.
         self.texts: dict[str, str] = {task: f"notebook of {task}" for task in self.tasks}
+        #: What the files of tasks say about their pages.
+        self.pages: dict[str, Metadata] = {}
         self.said: list[Said] = []
         self.seconds = 0.0
         self.calls: Counter[str] = Counter()
@@ -116,7 +120,8 @@ class World:
         seen = there.visible(self.kaggle.now(), self.kaggle.scenario.push_lag) if there else None
         text = self.texts.get(slug)
         file = Path(f"{slug}.py") if text is not None else None
-        return PlannedTask(slug, self._identity(slug), seen, file, text)
+        page = self.pages.get(slug)
+        return PlannedTask(slug, self._identity(slug), seen, file, text, page=page)
 
     def _identity(self, slug: str) -> str:
         """Returns the identity of the content that is to be run now."""

@@ -18,6 +18,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
 from fanbench.operations.lookup import task_if_any, username
+from fanbench.operations.metadata import Edited, edit_page
 from fanbench.operations.unanswered import CallUnanswered, confirmed_within, version_after
 from fanbench.tasks import (
     TaskFile,
@@ -62,12 +63,17 @@ class DatasetsDetached(Event, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A version that the server has accepted. `created` is True if its creation was waited for."""
+    """A version that the server has accepted. `created` is True if its creation was waited for.
+
+    `page` is what became of the page of the task, which is changed if the task file says something about it and the
+    creation was waited for; an error is why it was not changed.
+    """
 
     slug: str
     task: Task
     new_version: bool
     created: bool = False
+    page: Edited | FanbenchError | None = None
 
     @property
     def url(self) -> str:
@@ -212,11 +218,21 @@ async def push_tasks(
             creation_state=ended.creation_state,
             creation_error_message=ended.creation_error_message,
         )
-        return replace(pushed, task=task, created=True)
+        return replace(pushed, task=task, created=True, page=await _edit_page(client, plan, ended))
 
     # With `wait` all begin at once, because the timeout is for all; waiting takes few calls.
     limit = len(plans) if wait else client.config.concurrency
     return await settle([partial(push, plan) for plan in plans], limit=limit, done=done)
+
+
+async def _edit_page(client: Api, plan: PushPlan, task: Task) -> Edited | FanbenchError | None:
+    """Make the page of a task that has been created say what its file says. The push has succeeded in any case."""
+    if plan.file.page is None:
+        return None
+    try:
+        return await edit_page(client, task, plan.file.page, slug=plan.slug)
+    except FanbenchError as error:
+        return error
 
 
 async def _create(

@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
-from fanbench._util.text import duration, error_line, iso_time, many, result_text
+from fanbench._util.text import duration, error_line, iso_time, many, one_line, result_text
 from fanbench.operations.events import Event, VersionSuperseded, describe_state
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempts import PlannedRun
@@ -35,6 +35,7 @@ __all__ = [
     "LogSaved",
     "LookFailed",
     "OutputSaved",
+    "PageEdited",
     "RetryPlanned",
     "RunCancelled",
     "RunFound",
@@ -129,6 +130,27 @@ class TaskReady(_OwnEvent, frozen=True):
 
     task: str
     version: int
+
+
+class PageEdited(_OwnEvent, frozen=True):
+    """The page of a task was changed to what its file says, or was not because of the `error`.
+
+    `changed` are the names of its values, and `unknown_tags` those that the server has left out.
+    """
+
+    task: str
+    changed: tuple[str, ...] = ()
+    unknown_tags: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        if self.error:
+            return f"{self.task}: its page was not changed: {error_line(self.error)}"
+        unknown = (
+            f"; unknown tags: {', '.join(map(one_line, self.unknown_tags))}" if self.unknown_tags else ""
+        )
+        return f"{self.task}: changed the {' and the '.join(self.changed)} of its page{unknown}"
 
 
 class LookFailed(_OwnEvent, frozen=True):

@@ -27,6 +27,7 @@ from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, r
 from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
 from fanbench.wire.candidates import normalize_label, same_label
 from fanbench.wire.messages import BenchmarkModel, Task
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import fits, slugify_task
 
 __all__ = ["PlannedTask", "SweepPlan", "make_plan"]
@@ -39,7 +40,7 @@ class PlannedTask:
     `notebook` is the `.ipynb` text of a task from `file`, `None` for a task that the server already has. `seen` is
     the task as the server had it when the plan was made, if it had it. `identity` is that of the content to run
     (see `content_identity` and `version_identity`). `warnings` are those about the file, including this task of it.
-    `scale` is the declared one of its values.
+    `scale` is the declared one of its values, and `page` what the file says about the page of the task.
     """
 
     slug: str
@@ -50,6 +51,7 @@ class PlannedTask:
     datasets: tuple[str, ...] = ()
     warnings: tuple[Finding, ...] = ()
     scale: Scale | None = None
+    page: Metadata | None = None
 
     @property
     def fails(self) -> bool:
@@ -144,6 +146,7 @@ async def make_plan(
                 source.datasets,
                 warnings,
                 source.scale,
+                source.content.page if source.content else None,
             )
         )
     repeats = 1 if spec.repeats is None else spec.repeats

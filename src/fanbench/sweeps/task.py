@@ -11,12 +11,14 @@ from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Event, PollFailed, VersionSuperseded
+from fanbench.operations.metadata import edit_page
 from fanbench.operations.unanswered import CallUnanswered, version_after
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import PushStep, push_step
 from fanbench.sweeps.events import (
     CreationChanged,
+    PageEdited,
     SweepEvent,
     TaskPreparationFailed,
     TaskPushed,
@@ -28,6 +30,7 @@ from fanbench.sweeps.schedule import RunScheduler
 from fanbench.sweeps.task_runs import ActiveRun
 from fanbench.sweeps.task_watcher import TaskWatcher
 from fanbench.wire.messages import CreationState, Task
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.retry import (
     CallOutcome,
     FailureKind,
@@ -232,8 +235,21 @@ class TaskPipeline:
                 f"Task '{self._slug}' creation failed (status: {task.creation_state.label})"
                 + (f": {reason}" if reason else ".")
             )
+        is_new = self._store.tasks[self._slug].phase is not TaskPhase.READY
         self._save(TaskPhase.READY, version, TaskReady(self._slug, version))
+        if is_new and self._planned.page is not None:
+            await self._edit_page(task, self._planned.page)
         return version
+
+    async def _edit_page(self, task: Task, page: Metadata) -> None:
+        """Make the page of a version that was just created say what its file says. The runs do not depend on it."""
+        try:
+            edited = await edit_page(self._context.client, task, page, slug=self._slug)
+        except FanbenchError as error:
+            self._context.emit(PageEdited(self._slug, error=str(error)))
+        else:
+            if changed := tuple(edited.change.given):
+                self._context.emit(PageEdited(self._slug, changed, edited.unknown_tags))
 
     async def _wait_for_creation(self, task: Task, version: int) -> Task:
         """Return the task once its creation has succeeded or failed."""

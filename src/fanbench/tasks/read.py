@@ -10,8 +10,9 @@ from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.tasks.imports import check_imports
 from fanbench.tasks.ipynb import read_notebook
 from fanbench.tasks.lint import lint
+from fanbench.tasks.page_block import read_page_block
 from fanbench.tasks.source import parse, read_text
-from fanbench.tasks.task_file import PYTHON_FILE, TaskDefinition, TaskFile
+from fanbench.tasks.task_file import PAGE_BLOCK, PYTHON_FILE, Finding, TaskDefinition, TaskFile
 from fanbench.wire.slugs import slugify_task
 
 __all__ = ["choose_task", "join_errors", "raise_for_errors", "read_task_file"]
@@ -41,10 +42,14 @@ def _read(path: Path, datasets: Collection[str], *, with_imports: bool) -> TaskF
         tasks, findings = lint(tree, source, cells, datasets)
     except RecursionError:
         raise TaskFileError("The code is nested too deeply to be read.", file=str(path)) from None
-    if with_imports:
-        imports = map(cells.place, check_imports(tree, source, path))
-        findings = tuple(sorted([*findings, *imports], key=lambda one: one.place))
-    return TaskFile(path, source, tasks, findings, notebook.text if notebook else None, cells)
+    more = [*check_imports(tree, source, path)] if with_imports else []
+    try:
+        page = read_page_block(source, tree, str(path))
+    except TaskFileError as error:
+        page = None
+        more.append(Finding("error", error.message, error.line, 1, error.hint, PAGE_BLOCK))
+    findings = tuple(sorted([*findings, *map(cells.place, more)], key=lambda one: one.place))
+    return TaskFile(path, source, tasks, findings, notebook.text if notebook else None, cells, page)
 
 
 def raise_for_errors(file: TaskFile, pushed: Collection[str], *, allow_no_run: bool = False) -> None:

@@ -13,12 +13,15 @@ from __future__ import annotations
 import platform
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from fanbench.errors import TaskFileError
 
-__all__ = ["ScriptMetadata", "read_script_metadata"]
+__all__ = ["ScriptMetadata", "read_block", "read_script_metadata"]
+
+T = TypeVar("T")
 
 _BEGIN = re.compile(r"# /// ([a-zA-Z0-9-]+)")
 _END = "# ///"
@@ -62,19 +65,32 @@ def read_script_metadata(source: str, file: str) -> ScriptMetadata | None:
     Raises:
         TaskFileError: There are two `script` blocks, or the block is not TOML, or one of its two fields is invalid.
     """
-    blocks = [(line, content) for kind, line, content in _blocks(source) if kind == "script"]
+    hint = 'Write `# dependencies = ["name>=1"]` between `# /// script` and `# ///`.'
+    found = read_block(source, "script", file, _read_fields, hint=hint)
+    return None if found is None else ScriptMetadata(*found[0], found[1])
+
+
+def read_block(
+    source: str, kind: str, file: str, read: Callable[[dict[str, Any]], T], *, hint: str
+) -> tuple[T, int] | None:
+    """Return what `read` makes of the block of a kind, whose table it gets, and the line in which the block begins.
+
+    Returns None if there is no such block. `read` raises ValueError for what is not valid.
+
+    Raises:
+        TaskFileError: There are two such blocks, or the block is not TOML, or not valid.
+    """
+    blocks = [(line, content) for name, line, content in _blocks(source) if name == kind]
     if not blocks:
         return None
     line, content = blocks[-1]
     try:
         if len(blocks) > 1:
             raise ValueError("there is another one above it")
-        dependencies, requires_python = _read_fields(tomllib.loads("\n".join(text[2:] for text in content)))
+        return read(tomllib.loads("\n".join(text[2:] for text in content))), line
     except (ValueError, RecursionError) as error:
-        hint = 'Write `# dependencies = ["name>=1"]` between `# /// script` and `# ///`.'
-        message = f"The `# /// script` block is not valid: {error}."
+        message = f"The `# /// {kind}` block is not valid: {error}."
         raise TaskFileError(message, file=file, line=line, hint=hint) from None
-    return ScriptMetadata(dependencies, requires_python, line)
 
 
 def _blocks(source: str) -> Iterator[tuple[str, int, list[str]]]:
@@ -99,7 +115,7 @@ def _blocks(source: str) -> Iterator[tuple[str, int, list[str]]]:
                 number = end + 1
 
 
-def _read_fields(table: dict[str, object]) -> tuple[tuple[str, ...], str]:
+def _read_fields(table: dict[str, Any]) -> tuple[tuple[str, ...], str]:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 

@@ -9,8 +9,19 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from fanbench.errors import place_text
+from fanbench.wire.metadata import Metadata
 
-__all__ = ["DUPLICATE", "NO_RUN", "PYTHON_FILE", "Cells", "Finding", "Level", "TaskDefinition", "TaskFile"]
+__all__ = [
+    "DUPLICATE",
+    "NO_RUN",
+    "PAGE_BLOCK",
+    "PYTHON_FILE",
+    "Cells",
+    "Finding",
+    "Level",
+    "TaskDefinition",
+    "TaskFile",
+]
 
 Level = Literal["error", "warning"]
 
@@ -18,6 +29,7 @@ Level = Literal["error", "warning"]
 NO_RUN = "no-run"
 #: Two tasks have one slug. A push refuses these two and takes the others of the file.
 DUPLICATE = "duplicate"
+PAGE_BLOCK = "page-block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,8 @@ class TaskFile:
     """A file that could be read and parsed. Its findings decide whether it can be pushed.
 
     `source` is its Python code. Of a notebook, it is the code of all cells that run, `notebook` is the `.ipynb` text
-    to upload, and `cells` tells where the cells are in `source`.
+    to upload, and `cells` tells where the cells are in `source`. `page` is what the file says about the page of its
+    tasks, if it says anything.
     """
 
     path: Path
@@ -134,6 +147,7 @@ class TaskFile:
     findings: tuple[Finding, ...]
     notebook: str | None = None
     cells: Cells = PYTHON_FILE
+    page: Metadata | None = None
 
     @property
     def pushable(self) -> tuple[TaskDefinition, ...]:

@@ -42,6 +42,9 @@ def push(
     TASK names the task in the file; leave it out if the file defines only one. All files are checked first, and
     nothing is uploaded if any of them has an error.
 
+    A `# /// fanbench` block in the file says what the page of the task is to say: description, tags, provenance and
+    citations. It is sent with --wait, once the version has been created.
+
     \b
     Examples:
       fanbench tasks push my-task -f task.py --wait

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanbench._util.concurrency import InOrder
+from fanbench._util.text import one_line
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
 from fanbench.cli.output import Fields, bold
@@ -20,6 +21,7 @@ from fanbench.operations.events import (
     VersionSuperseded,
     describe_state,
 )
+from fanbench.operations.metadata import Edited
 from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded
 from fanbench.operations.unanswered import CallUnanswered
 
@@ -35,6 +37,8 @@ FIELDS: Fields[Pushed] = {
     "output_url": lambda pushed: pushed.output_url,
     "datasets": lambda pushed: list(pushed.datasets),
     "unresolved_datasets": lambda pushed: list(pushed.unresolved_datasets),
+    "page_changed": lambda pushed: list(pushed.page.change.given) if isinstance(pushed.page, Edited) else [],
+    "unknown_tags": lambda pushed: list(pushed.page.unknown_tags) if isinstance(pushed.page, Edited) else [],
 }
 
 
@@ -137,6 +141,26 @@ class PushView:
             self._out.text(f"\nCompleted{f': {outcome.slug}' if len(self._plans) > 1 else ''}")
             self._out.text(f"   Model Output:  {outcome.output_url}")
             self._warn_of_creation(outcome)
+            self._show_page(outcome)
+        elif outcome is not None and self._plans[self._index[outcome.slug]].file.page is not None:
+            self._out.note(
+                f"   The page of {outcome.slug} is left as it is: what its file says is sent with --wait."
+            )
+
+    def _show_page(self, outcome: Pushed) -> None:
+        match outcome.page:
+            case Edited() as edited if edited.change.given:
+                self._out.text(f"   Page:          {', '.join(edited.change.given)} changed")
+                if edited.unknown_tags:
+                    tags = ", ".join(map(one_line, edited.unknown_tags))
+                    self._out.warn(f"The server does not know these tags: {tags}")
+                if edited.stored_otherwise:
+                    stored = ", ".join(edited.stored_otherwise)
+                    self._out.note(f"   The server has stored otherwise than it was sent: {stored}")
+            case FanbenchError() as error:
+                self._out.warn(f"The page of {outcome.slug} was not changed: {error}")
+            case _:
+                pass
 
     def _warn_of_creation(self, outcome: Pushed) -> None:
         if outcome.task.creation_error_message:

@@ -1,0 +1,76 @@
+"""Read what a task file says about the page of its tasks, from a block in the format of PEP 723:
+
+    # /// fanbench
+    # description = "Sums of two numbers."
+    # tags = ["mathematics"]
+    # provenance = "Written by hand."
+    # citations = [{ title = "A paper", url = "https://example.org/paper" }]
+    # ///
+
+A push sends it once the version has been created. A file without the block says nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from fanbench._util.text import in_terms_of_toml
+from fanbench.tasks.script_metadata import read_block
+from fanbench.wire.messages import Citation
+from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
+
+__all__ = ["read_page_block"]
+
+_HINT = 'Write TOML such as `# tags = ["mathematics"]` between `# /// fanbench` and `# ///`.'
+
+
+class _Reference(msgspec.Struct, forbid_unknown_fields=True):
+    url: str
+    title: str = ""
+
+
+class _Block(msgspec.Struct, forbid_unknown_fields=True):
+    description: str | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    provenance: str | UnsetType = UNSET
+    citations: list[_Reference] | UnsetType = UNSET
+
+
+def read_page_block(source: str, tree: ast.Module, file: str) -> Metadata | None:
+    """Return what the block in `source` says, or None if there is no block. `file` is named in errors.
+
+    The docstring of the module is the description of a block that has none.
+
+    Raises:
+        TaskFileError: There are two blocks, or the block is not TOML, or a field is unknown or invalid.
+    """
+    found = read_block(source, "fanbench", file, partial(_read, ast.get_docstring(tree)), hint=_HINT)
+    return None if found is None else found[0]
+
+
+def _read(docstring: str | None, table: dict[str, Any]) -> Metadata:
+    try:
+        block = msgspec.convert(table, _Block)
+    except msgspec.ValidationError as error:
+        raise ValueError(in_terms_of_toml(str(error))) from None
+    tags, citations = (
+        block.tags or (),
+        [Citation(title=each.title, url=each.url) for each in block.citations or ()],
+    )
+    if not all(tag.strip() for tag in tags):
+        raise ValueError("a tag is empty")
+    if len(block.provenance or "") > PROVENANCE_LIMIT:
+        raise ValueError(f"provenance has more than {PROVENANCE_LIMIT:,} characters")
+    if wrong := next((each for each in citations if not stored_citations([each])), None):
+        raise ValueError(f"{wrong.url!r} is not an http or https URL")
+    return Metadata(
+        description=docstring if block.description is UNSET else block.description.strip(),
+        tags=None if block.tags is UNSET else tuple(tags),
+        provenance=None if block.provenance is UNSET else block.provenance.strip(),
+        citations=None if block.citations is UNSET else tuple(citations),
+    )
