@@ -130,8 +130,8 @@ class Client:
         self._retry = retry
         self._transport: Transport | None = None
         self._restarts_left = LOCAL_RESTARTS
-        #: The efforts of configurations by their slugs; None before any was needed.
-        self._efforts: dict[str, str] | None = None
+        #: The efforts of configurations by their slugs, as far as they were needed.
+        self._efforts: dict[str, str] = {}
 
     @classmethod
     @asynccontextmanager
@@ -152,6 +152,7 @@ class Client:
     async def __aenter__(self) -> Self:
         limits = self._limits or CallLimits.of(self.config.concurrency)
         locate = None if self.config.local_data is None else partial(self._locate, self.config.local_data)
+        self._lookup = anyio.Lock()
         self._transport = Transport(self.config, limits, self._retry, self._http, locate)
         return self
 
@@ -722,16 +723,21 @@ class Client:
     async def _with_efforts(self, runs: list[Run]) -> list[Run]:
         """Return the runs with the efforts of their configurations, which are asked for when a new one turns up."""
         configs = {run.model_version_config_slug for run in runs} - {""}
-        if not configs <= (self._efforts or {}).keys():
-            try:
-                found = {config.slug: config.reasoning_effort for config in await self.list_configs()}
-            except ApiError as error:
-                if error.status not in (403, *NO_SUCH_CALL):
-                    raise
-                found = {}
-            # One that is not listed is not looked for again.
-            self._efforts = dict.fromkeys(configs, "") | (self._efforts or {}) | found
-        return with_efforts(runs, self._efforts or {})
+        if not configs <= self._efforts.keys():
+            async with self._lookup:  # of several lists at once, the first asks for all
+                if not configs <= self._efforts.keys():
+                    # One that is not listed is not looked for again.
+                    self._efforts = dict.fromkeys(configs, "") | self._efforts | await self._list_efforts()
+        return with_efforts(runs, self._efforts)
+
+    async def _list_efforts(self) -> dict[str, str]:
+        """The efforts of all configurations by their slugs; none if the server does not show them."""
+        try:
+            return {config.slug: config.reasoning_effort for config in await self.list_configs()}
+        except ApiError as error:
+            if error.status not in (403, *NO_SUCH_CALL):
+                raise
+            return {}
 
     def logs(
         self, run_id: int, *, silence: float | None = None, merge: bool = False

@@ -220,6 +220,20 @@ def test_run_at_efforts(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert "m does not take extreme: it takes low, high" in refused.stderr
 
 
+def test_run_at_efforts_on_an_older_server(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """A server that would ignore the effort is asked for nothing, and one line says why; other runs go on as before."""
+    kaggle.change(has_configs=False)
+    kaggle.add_task("t")
+    kaggle.add_model("m", "Em", efforts=["high"])
+    refused = cli("tasks", "run", "t", "-m", "m", "--effort", "high")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(
+        "error: The server does not know the reasoning efforts of models: No such call."
+    )
+    assert kaggle.calls["schedule_runs"] == 0
+    assert cli("tasks", "run", "t", "-m", "m", "--wait").stdout.endswith("  m: COMPLETED\n")
+
+
 def test_run_on_agents(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """--agent runs a task on an agent without asking for models, and the run has the agent's name."""
     kaggle.add_task("t")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 import respx
@@ -430,6 +431,23 @@ async def test_runs_at_an_effort(answered: Answered, client: Client) -> None:
         efforts = [run.effort async for run in client.list_runs("a")]
     assert (at_high, as_it_is, efforts) == ([2], [1], ["", "high", "", "high"])
     assert [each.get("modelVersionSlugs") for each in sent(listed)] == [["m"], ["m"], None]
+    assert configs.call_count == 1
+
+
+async def test_several_lists_ask_for_efforts_once(answered: Answered, client: Client) -> None:
+    """Lists that are read at the same time ask for the configurations once."""
+    answered("ListBenchmarkTaskRuns", ok({"runs": RUNS_AT_EFFORTS}))
+    config = {"slug": "m-thinks", "reasoningEffort": "high"}
+    configs = answered("ListBenchmarkModelVersionConfigs", ok({"configs": [config]}))
+    found: list[str] = []
+
+    async def read() -> None:
+        found.extend([run.effort async for run in client.list_runs("a")])
+
+    async with client, anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(read)
+    assert found == ["", "high", "", "high"] * 5
     assert configs.call_count == 1
 
 

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from fanbench.local.routes.tasks import find_version
 from fanbench.local.wire import OWNER, Services, WireError, authorize
+from fanbench.wire.candidates import Candidate
 from fanbench.wire.messages import TaskSlug
 
 SHOWN_RUNS = 500
@@ -150,7 +151,7 @@ async def _describe(services: Services, request: Request) -> str:
     lines = [
         f"{version.slug}, version {version.version}: {version.state.label}",
         "",
-        *(f"  run {run.id}  {run.model}: {run.state.label}" for run in runs),
+        *(f"  run {run.id}  {Candidate(run.model, run.effort).label}: {run.state.label}" for run in runs),
         f"{total} runs. To look at their results, with what was said in them:",
         f"  fanbench tasks download {version.slug} -o results --local && fanbench view results",
         "",
