@@ -219,3 +219,32 @@ def test_a_model_that_the_server_does_not_list_is_in_the_plan(
     assert result.exit_code == 1
     assert "No such model: aa" in result.stderr
     assert [run.model for run in kaggle.our_runs()] == ["b"]
+
+
+# --- Benchmarks ----------------------------------------------------------------------------------------------
+
+
+def test_a_benchmark_is_swept_and_resumed(cli: Cli, kaggle: SimulatedKaggle, folder: Path) -> None:
+    """Its tasks are run without a push, whoever owns them, and later the sweep has the same tasks."""
+    there = [kaggle.add_task(slug).version_slug(1) for slug in ("them/x", "mine")]
+    kaggle.benchmarks["them", "bench"] = there
+    result = cli("sweep", "--benchmark", "them/bench", "-m", "a", "-y", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    assert [one["task"] for one in json.loads(result.stdout)] == ["them/x", "me/mine"]
+    kaggle.benchmarks["them", "bench"] = there[:1]
+    again = cli("sweep", "-y", "--format", "json")
+    assert [one["task"] for one in json.loads(again.stdout)] == ["them/x", "me/mine"]
+    assert (kaggle.calls["create_task"], kaggle.calls["schedule_runs"]) == (0, 2)
+
+
+def test_a_benchmark_in_a_sweep_file(cli: Cli, kaggle: SimulatedKaggle, folder: Path) -> None:
+    """The key `benchmark` of a sweep file is enough, and a server that cannot list its tasks says so."""
+    kaggle.benchmarks["them", "bench"] = [kaggle.add_task("them/x").version_slug(1)]
+    Path("sweep.toml").write_text('benchmark = "them/bench"\nmodels = ["a"]\n')
+    (task,) = json.loads(cli("sweep", "sweep.toml", "--dry-run", "--format", "json").stdout)
+    assert (task["task"], task["push"]) == ("them/x", "existing")
+    kaggle.change(has_benchmarks=False)
+    refused = cli("sweep", "sweep.toml", "--dry-run")
+    assert refused.exit_code == 1
+    assert "This server cannot list the tasks of a benchmark." in refused.stderr
+    assert changes(kaggle) == 0

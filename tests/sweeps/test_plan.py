@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ import anyio
 import pytest
 
 from fanbench import FanbenchError, NotFound, TaskFileError, Unauthorized, UnknownModel, UsageError
+from fanbench.config import Bearer
+from fanbench.operations.benchmarks import UnsupportedByServer
 from fanbench.results.scales import Scale
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan
@@ -408,3 +411,62 @@ async def test_what_is_not_planned_cannot_be_made_again(asked: str, message: str
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
         await plan(client("a"), spec("a", rerun=("a:*", asked)))
     assert hint in str(caught.value.hint)
+
+
+# --- Benchmarks ---
+
+
+def with_benchmark(*slugs: str) -> SimulatedKaggle:
+    """A Kaggle with tasks at version 3, all of them in the benchmark `them/bench`, and credentials of `me`."""
+    server = client(*slugs)
+    server.config = replace(server.config, credentials=Bearer("a-token"))
+    server.benchmarks["them", "bench"] = [server.tasks[slug].version_slug(3) for slug in slugs]
+    return server
+
+
+async def test_the_tasks_of_a_benchmark_are_run_as_they_are() -> None:
+    """They are planned in its order, one's own by their short names, and none of them is pushed."""
+    made = await plan(with_benchmark("them/x", "b"), spec(benchmark="them/bench"))
+    assert [(one.slug, one.notebook) for one in made.tasks] == [("them/x", None), ("b", None)]
+    assert [one.identity for one in made.tasks] == [version_identity(3)] * 2
+    resumed = spec_of(made)
+    assert resumed is not None
+    assert [choice.slug for choice in resumed.tasks] == ["them/x", "b"]
+
+
+async def test_a_task_that_is_named_as_well_is_planned_once(tmp_path: Path) -> None:
+    """What is named by its file is pushed, and what is named by its slug, long or short, comes first."""
+    server = with_benchmark("them/x", "b", "c")
+    made = await plan(server, spec("me/c", file(tmp_path, "b"), benchmark="them/bench"))
+    assert [(one.slug, one.notebook is None) for one in made.tasks] == [
+        ("me/c", True),
+        ("b", False),
+        ("them/x", True),
+    ]
+
+
+async def test_another_version_than_that_of_the_benchmark_is_said() -> None:
+    """The newest version is run, and the plan warns if the benchmark has an earlier one."""
+    server = with_benchmark("them/x", "b")
+    server.benchmarks["them", "bench"][1] = server.tasks["b"].version_slug(2)
+    made = await plan(server, spec(benchmark="them/bench"))
+    assert preview(made, None).warnings == (
+        "b is run at version 3, its newest; the benchmark has version 2.",
+    )
+
+
+@pytest.mark.parametrize("benchmark", ["them/empty", "them/none", "a/b/c"])
+async def test_benchmarks_without_tasks(benchmark: str) -> None:
+    """A benchmark that does not exist, has no tasks, or has no valid name is an error."""
+    server = with_benchmark("b")
+    server.benchmarks["them", "empty"] = []
+    with pytest.raises((UsageError, NotFound)):
+        await plan(server, spec(benchmark=benchmark))
+
+
+async def test_a_server_that_cannot_list_them() -> None:
+    """A server that would answer with all tasks of the user is found out before anything is run."""
+    server = with_benchmark("b")
+    server.change(has_benchmarks=False)
+    with pytest.raises(UnsupportedByServer, match="cannot list the tasks of a benchmark"):
+        await plan(server, spec(benchmark="them/bench"))

@@ -17,8 +17,9 @@ from fanbench._util.concurrency import Offload, settle
 from fanbench._util.text import first_few, is_pattern
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
+from fanbench.operations.benchmarks import tasks_of_benchmark
 from fanbench.operations.candidates import ModelChoice, find_candidates, refuse_misfit
-from fanbench.operations.lookup import task_if_any
+from fanbench.operations.lookup import task_if_any, username
 from fanbench.operations.models import find_judge
 from fanbench.operations.push import plan_push
 from fanbench.results.scales import Scale
@@ -28,7 +29,7 @@ from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_tas
 from fanbench.wire.candidates import normalize_label, same_label
 from fanbench.wire.messages import BenchmarkModel, Task
 from fanbench.wire.metadata import Metadata
-from fanbench.wire.slugs import fits, slugify_task
+from fanbench.wire.slugs import fits, join_task, slugify_task
 
 __all__ = ["PlannedTask", "SweepPlan", "make_plan"]
 
@@ -40,7 +41,8 @@ class PlannedTask:
     `notebook` is the `.ipynb` text of a task from `file`, `None` for a task that the server already has. `seen` is
     the task as the server had it when the plan was made, if it had it. `identity` is that of the content to run
     (see `content_identity` and `version_identity`). `warnings` are those about the file, including this task of it.
-    `scale` is the declared one of its values, and `page` what the file says about the page of the task.
+    `scale` is the declared one of its values, and `page` what the file says about the page of the task. A task of the
+    sweep's benchmark has the `benchmark_version` that is in it; otherwise that is 0.
     """
 
     slug: str
@@ -52,6 +54,7 @@ class PlannedTask:
     warnings: tuple[Finding, ...] = ()
     scale: Scale | None = None
     page: Metadata | None = None
+    benchmark_version: int = 0
 
     @property
     def fails(self) -> bool:
@@ -102,11 +105,13 @@ async def make_plan(
             them, a number is out of its range, a task is given by two files, or what is to be repeated is not planned.
         UnknownModel: A pattern matches no model.
         TaskFileError: A file cannot be read, or has an error that the server would refuse.
-        NotFound: Tasks that are named by their slugs are not on the server; all of them are listed.
+        NotFound: Tasks that are named by their slugs are not on the server; all of them are listed. Or the benchmark
+            does not exist.
+        UnsupportedByServer: The server cannot list the tasks of the benchmark.
         FanbenchError: The server does not answer.
     """
     rules = rules_of(spec)
-    if not spec.tasks:
+    if not (spec.tasks or spec.benchmark):
         hint = "Name task files, patterns such as 'tasks/*.py', or slugs."
         raise UsageError("No task is given.", hint=hint)
     if spec.all_models and spec.models:
@@ -115,7 +120,9 @@ async def make_plan(
         raise UsageError(
             "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
         )
-    sources, skipped = await offload(partial(_read_sources, spec))
+    sources, skipped = await offload(partial(_read_sources, spec)) if spec.tasks else ([], ())
+    if spec.benchmark:
+        sources += await _of_benchmark(client, spec.benchmark, sources)
     judge = await find_judge(client, spec.judge, available)
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
@@ -147,6 +154,7 @@ async def make_plan(
                 warnings,
                 source.scale,
                 source.content.page if source.content else None,
+                source.benchmark_version,
             )
         )
     repeats = 1 if spec.repeats is None else spec.repeats
@@ -213,6 +221,7 @@ class _Source:
     content: TaskFile | None = None
     datasets: tuple[str, ...] = ()
     scale: Scale | None = None
+    benchmark_version: int = 0
 
     def __str__(self) -> str:
         return f"{self.file}" if self.file else f"the slug {self.slug}"
@@ -304,6 +313,29 @@ def _duplicate(other: _Source, source: _Source) -> UsageError:
 
 def _is_other_format(one: Path, other: Path) -> bool:
     return one != other and one.with_suffix("") == other.with_suffix("")
+
+
+async def _of_benchmark(client: Api, benchmark: str, named: Sequence[_Source]) -> list[_Source]:
+    """Return the tasks of a benchmark that are not named otherwise. They are run as they are on the server.
+
+    Raises:
+        UsageError: The benchmark has no tasks, or its name is not valid.
+        NotFound: It does not exist.
+        UnsupportedByServer: The server cannot list its tasks.
+    """
+    me, listed = await username(client), await tasks_of_benchmark(client, benchmark)
+    if not listed:
+        raise UsageError(
+            f"The benchmark '{benchmark}' has no tasks.",
+            hint=f"Add some with `fanbench benchmarks add {benchmark} TASK`.",
+        )
+    known, found = {source.slug for source in named}, list[_Source]()
+    for task in listed:
+        whole = join_task(task.slug)
+        slug = task.slug.task_slug if task.slug.owner_slug == me else whole
+        if not known & {slug, whole}:
+            found.append(_Source(slug, benchmark_version=task.slug.version_number))
+    return found
 
 
 # --- The server ---------------------------------------------------------------------------------------------

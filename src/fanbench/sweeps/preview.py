@@ -357,6 +357,12 @@ def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview])
         failed = state.ended and state != CreationState.COMPLETED
         if task.push == PushStep.EXISTING and failed:
             yield f"{task.task} cannot be run: its creation ended as {state.label}."
+        version = plan.seen.slug.version_number
+        if task.push == PushStep.EXISTING and plan.benchmark_version not in (0, version):
+            yield (
+                f"{task.task} is run at version {version}, its newest; the benchmark has "
+                f"version {plan.benchmark_version}."
+            )
         attached = plan.seen.options.dataset_data_sources if plan.seen.options else []
         lost = [dataset for dataset in attached if dataset not in plan.datasets]
         if task.pushed and lost:

@@ -288,6 +288,7 @@ def read_text(path: Path) -> str:
 class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks × candidates × repeats and how to run them, as the user gave them; `None` where nothing was given.
 
+    The tasks of `benchmark` (OWNER/BENCHMARK, or one's own by its slug) come after `tasks`, except those among them.
     `models` are names and patterns, perhaps `MODEL@EFFORT`, in the order in which they are reported. Those without an
     effort of their own are run at each of `efforts`, if there are any. `agents` are slugs. `datasets` ("owner/slug")
     apply to tasks from files that have none of their own. `judge` is the model behind `judge_llm`. `rerun` are names
@@ -296,6 +297,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     tasks: tuple[TaskChoice, ...] = ()
+    benchmark: str | None = None
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     all_models: bool = False

@@ -50,6 +50,7 @@ class SweepOptions(TypedDict, total=False):
     several `"TASK:MODEL"`.
     """
 
+    benchmark: str
     all_models: bool
     efforts: str | Sequence[str]
     agents: str | Sequence[str]
@@ -81,14 +82,15 @@ async def plan_sweep(
     """Return the plan of a sweep: its task files read, checked and converted, its models by their names.
 
     `tasks` are files, patterns (`"tasks/*.py"`), slugs of existing tasks, and at most one sweep file
-    (`"sweep.toml"`), which everything else that is given overrides. Without tasks, the plan is that of the sweep
-    in `output` (default: `results`). `models` are names or patterns. Nothing is changed, here or on the server.
+    (`"sweep.toml"`), which everything else that is given overrides. `benchmark` adds the tasks of one, as they are on
+    the server. Without either, the plan is that of the sweep in `output` (default: `results`). `models` are names or
+    patterns. Nothing is changed, here or on the server.
 
     Raises:
         UsageError: There is no task or no model, a number is out of its range, or the sweep file has an error.
         UnknownModel: A pattern matches no model.
         TaskFileError: A file cannot be read, or has an error that a push would refuse.
-        NotFound: A task that is named by its slug is not on the server.
+        NotFound: A task that is named by its slug, or the benchmark, is not on the server.
     """
     # A string is one name, not the sequence of its letters.
     task_list = [tasks] if isinstance(tasks, str | os.PathLike) else list(tasks)
@@ -100,7 +102,7 @@ async def plan_sweep(
 def _make_spec(tasks: Sequence[AnyPath], models: Sequence[str], options: SweepOptions) -> SweepSpec:
     words = classify([Path(task) if isinstance(task, os.PathLike) else task for task in tasks])
     base = read_sweep_file(words.sweep_file) if words.sweep_file else None
-    if not tasks:
+    if not (tasks or options.get("benchmark")):
         base = resumed(Path(options.get("output", DEFAULT_OUTPUT)))
     given = dict(options)
     if "max_failures" in given:

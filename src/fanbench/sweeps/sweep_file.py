@@ -176,6 +176,10 @@ class SweepFile(_Table, frozen=True):
             ["tasks/*.py", "my-task"],
         ),
     ] = UNSET
+    benchmark: Annotated[
+        _Text | UnsetType,
+        _key("A benchmark, whose tasks are run as they are on the server.", "owner/their-benchmark"),
+    ] = UNSET
     datasets: Annotated[
         _Datasets | UnsetType,
         _key("Datasets for the tasks of files that have none of their own.", ["owner/dataset"]),
@@ -251,6 +255,7 @@ def read_sweep_file(path: Path) -> SweepSpec:
             raise loaded.error(("models_from",), error.message, error.hint) from None
     return SweepSpec(
         tasks=tuple(tasks),
+        benchmark=file.benchmark or None,
         datasets=tuple(file.datasets or ()),
         models=tuple(models),
         all_models=file.all_models is True,

@@ -30,6 +30,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 @command()
 @click.argument("words", nargs=-1, metavar="[FILE|DIR|TASK|sweep.toml]...")
+@value_option("--benchmark", "OWNER/NAME", "Run the tasks of a benchmark, as they are on the server.")
 @model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable.")
 @click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
 @value_option(
@@ -119,15 +120,16 @@ def sweep(
 ) -> None:
     """Run every task on every model: push, run, follow the logs, download, and print one table.
 
-    Tasks are task files (FILE::TASK for one of several in a file), folders of them, tasks on the server, or a sweep
-    file. Run the same command again to resume an interrupted sweep: only what is left is done. Without tasks, the
-    sweep in the output folder is resumed.
+    Tasks are task files (FILE::TASK for one of several in a file), folders of them, tasks on the server, those of a
+    benchmark, or a sweep file. Run the same command again to resume an interrupted sweep: only what is left is done.
+    Without tasks, the sweep in the output folder is resumed.
 
     \b
     Examples:
       fanbench sweep tasks -m 'gemini-*' -m claude-haiku-4-5 -o results
       fanbench sweep tasks -m 'gemini-*' --effort low --effort high
       fanbench sweep sums.py my-task --all-models --repeats 3 --max-cost 5 --dry-run
+      fanbench sweep --benchmark owner/their-benchmark --all-models
       fanbench sweep sweep.toml -y --format jsonl > events.jsonl
       fanbench sweep -o results --retry-errored 1
       fanbench sweep -o results --view
@@ -168,7 +170,7 @@ def _read_spec(words: tuple[str, ...], flags: dict[str, Any]) -> SweepSpec:
     arguments = classify(words)
     base = read_sweep_file(arguments.sweep_file) if arguments.sweep_file else None
     spec = merge(base, tasks=arguments.tasks, models=models, **flags)
-    if spec.tasks:
+    if spec.tasks or spec.benchmark:
         return spec
     if arguments.sweep_file:
         raise UsageError(
