@@ -16,7 +16,7 @@ from fanbench.config import is_kaggle
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Unauthorized, UnknownModel, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import model_of
-from fanbench.wire.candidates import normalize_label, same_label, split_effort
+from fanbench.wire.candidates import Candidate, normalize_label, same_label, split_effort
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, Run
 from fanbench.wire.slugs import DEFAULT, normalize_model, same_model
 
@@ -213,7 +213,7 @@ def _with_bases(names: Mapping[str, str]) -> dict[str, str]:
 
     def base(name: str) -> str:
         model, effort = split_effort(name)
-        return f"{model.removesuffix(DEFAULT)}@{effort}" if effort else name.removesuffix(DEFAULT)
+        return Candidate(model.removesuffix(DEFAULT), effort).label
 
     return {base(name): slug for name, slug in names.items()} | dict(names)
 

@@ -196,8 +196,7 @@ def _owners(runs: Iterable[RunFiles]) -> dict[str, str]:
 def _full(label: str, owners: Mapping[str, str]) -> str:
     """Return the label of a candidate with the owner of its model, if that is known."""
     model, effort = split_effort(label)
-    full = owners.get(model, model)
-    return f"{full}@{effort}" if effort else full
+    return Candidate(owners.get(model, model), effort).label
 
 
 def _with_owner(slug: str) -> str:
