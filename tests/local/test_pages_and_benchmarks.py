@@ -9,6 +9,7 @@ from fanbench.errors import BadRequest, NotFound
 from fanbench.wire.messages import (
     AddTasksRequest,
     AddTasksResponse,
+    NumericResult,
     Task,
     TaskSlug,
     UpdateTaskRequest,
@@ -16,7 +17,7 @@ from fanbench.wire.messages import (
 )
 from fanbench.wire.protocol import ADD_TASKS, UPDATE_TASK
 
-from .server_process import push, task_source
+from .server_process import TASK, push, run, task_source
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -112,3 +113,31 @@ async def test_tasks_of_other_owners_are_listed_by_owner(client: Client) -> None
     await pushed(client, "mine")
     assert [task async for task in client.list_tasks(owner="other")] == []
     assert "mine" in [task.slug.task_slug async for task in client.list_tasks(owner="local")]
+
+
+async def test_a_benchmark_has_a_leaderboard(client: Client) -> None:
+    """It has the newest result of each model and effort in each task, and none of runs that errored."""
+    await push(client, "adds", TASK.replace("two-plus-two", "adds"))
+    await push(client, "scores", task_source("scores", "return 0.25"))
+    await client.add_tasks("board", ["scores", "adds"])
+    assert (await client.leaderboard("local", "board")).rows == []
+    await run(client, "adds", "four", "wrong", "test/broken")
+    await run(client, "scores", "four")
+    await client.schedule_runs("scores", ["thinker"], effort="high")
+    await client.wait("scores")
+    board = await client.leaderboard("local", "board", version=1)
+    found = {
+        row.slug: {
+            each.benchmark_task_slug: each.result
+            and (each.result.numeric_result or each.result.boolean_result)
+            for each in row.task_results
+        }
+        for row in board.rows
+    }
+    assert found == {
+        "four": {"adds": True, "scores": NumericResult(value=0.25)},
+        "wrong": {"adds": False},
+        "thinker-high-reasoning-effort": {"scores": NumericResult(value=0.25)},
+    }
+    with pytest.raises(NotFound):
+        await client.leaderboard("somebody", "board")

@@ -74,7 +74,7 @@ CALLS: dict[protocol.Call, tuple[type[Message], Handler]] = {
     protocol.LIST_CONFIGS: (ListConfigsRequest, accounts.list_configs),
     protocol.ADD_TASKS: (AddTasksRequest, benchmarks.add_tasks),
     protocol.REMOVE_TASKS: (AddTasksRequest, benchmarks.remove_tasks),
-    protocol.GET_LEADERBOARD: (GetLeaderboardRequest, accounts.leaderboard),
+    protocol.GET_LEADERBOARD: (GetLeaderboardRequest, benchmarks.leaderboard),
     protocol.GET_TASK_QUOTA: (TaskRequest, accounts.task_quota),
     protocol.CREATE_PROXY_TOKEN: (TaskRequest, accounts.create_proxy_token),
     protocol.GET_PROXY_QUOTAS: (TaskRequest, accounts.proxy_quotas),

@@ -29,6 +29,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -444,6 +445,18 @@ class Store:
                 raise
             return False
         return True
+
+    @_again
+    async def results(self, version_ids: Collection[int]) -> list[RunRow]:
+        """The newest run with a result of each of the versions on each model and effort."""
+        has_result = or_(RunRow.numeric_result.is_not(None), RunRow.boolean_result.is_not(None))
+        newest = (
+            select(func.max(RunRow.id))
+            .where(RunRow.version_id.in_(version_ids), RunRow.state == RunState.COMPLETED, has_result)
+            .group_by(RunRow.version_id, RunRow.model, RunRow.effort)
+        )
+        async with self._session() as session:
+            return list(await session.scalars(select(RunRow).where(RunRow.id.in_(newest))))
 
     @_again
     async def remove_from_benchmark(self, slug: str, task: str) -> None:

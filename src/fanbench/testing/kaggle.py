@@ -27,7 +27,14 @@ from fanbench.faults.injector import FaultInjector, Hit
 from fanbench.testing.scenario import RunScript, Scenario
 from fanbench.testing.state import EPOCH, SimulatedRun, SimulatedTask, wall_time
 from fanbench.wire import protocol
-from fanbench.wire.candidates import Candidate, config_slug, normalize_label, same_label, with_efforts
+from fanbench.wire.candidates import (
+    Candidate,
+    config_name,
+    config_slug,
+    normalize_label,
+    same_label,
+    with_efforts,
+)
 from fanbench.wire.downloads import BadZip, Downloaded
 from fanbench.wire.messages import (
     AddTasksResponse,
@@ -248,7 +255,7 @@ class SimulatedKaggle:
             ModelConfig(
                 id=len(self.configs) + index,
                 benchmark_model_version_id=number,
-                display_name=f"{name} {effort.title()} Reasoning Effort",
+                display_name=config_name(name, effort),
                 slug=config_slug(normalize_model(slug), effort),
                 reasoning_effort=effort,
             )

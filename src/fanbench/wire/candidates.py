@@ -19,6 +19,7 @@ from fanbench.wire.slugs import DEFAULT, normalize_model, same_model
 __all__ = [
     "Candidate",
     "check_effort",
+    "config_name",
     "config_slug",
     "effort_of_config",
     "is_effort",
@@ -127,6 +128,11 @@ def same_label(name: str) -> str:
 def config_slug(model: str, effort: str) -> str:
     """The usual slug of the configuration of a normalized model at an effort."""
     return f"{model}-{effort}{_CONFIG}"
+
+
+def config_name(name: str, effort: str) -> str:
+    """The usual name of the configuration of a model with this name at an effort."""
+    return f"{name} {effort.title()} Reasoning Effort"
 
 
 def effort_of_config(slug: str) -> str:

@@ -1,4 +1,4 @@
-"""Calls about models, leaderboards, tokens and quotas."""
+"""Calls about models, tokens and quotas."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import secrets
 from datetime import timedelta
 
 from fanbench.local.store import now
-from fanbench.local.wire import OWNER, Services, WireError, page_of
-from fanbench.wire.candidates import Candidate, config_slug
+from fanbench.local.wire import OWNER, Services, page_of
+from fanbench.wire.candidates import Candidate, config_name, config_slug
 from fanbench.wire.messages import (
     BenchmarkModel,
-    GetLeaderboardRequest,
     IntrospectTokenRequest,
     IntrospectTokenResponse,
-    Leaderboard,
     ListConfigsRequest,
     ListConfigsResponse,
     ListModelsRequest,
@@ -77,7 +75,7 @@ async def list_configs(services: Services, request: ListConfigsRequest) -> ListC
         ModelConfig(
             id=ids[each.label],
             benchmark_model_version_id=ids[each.model],
-            display_name=f"{spec.name or each.model} {each.effort.title()} Reasoning Effort",
+            display_name=config_name(spec.name or each.model, each.effort),
             slug=config_slug(each.model, each.effort),
             reasoning_effort=each.effort,
         )
@@ -86,11 +84,6 @@ async def list_configs(services: Services, request: ListConfigsRequest) -> ListC
     ]
     page, token = page_of(configs, request.page_size, request.page_token, 0)
     return ListConfigsResponse(configs=page, next_page_token=token)
-
-
-async def leaderboard(_services: Services, request: GetLeaderboardRequest) -> Leaderboard:
-    # Benchmarks are curated on Kaggle's site; this server has tasks only.
-    raise WireError(404, f"Benchmark not found: {request.owner_slug}/{request.benchmark_slug}")
 
 
 async def create_proxy_token(services: Services, _request: TaskRequest) -> ModelProxyToken:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from fanbench.local.routes.tasks import LONGEST_SLUG, find_benchmark, find_version
-from fanbench.local.store import VersionRow
+from fanbench.local.store import RunRow, VersionRow
 from fanbench.local.wire import OWNER, Services, WireError
-from fanbench.wire.messages import AddTasksRequest, AddTasksResponse, RemoveTasksResponse, TaskSlug
+from fanbench.wire.candidates import Candidate, config_name, config_slug
+from fanbench.wire.messages import (
+    AddTasksRequest,
+    AddTasksResponse,
+    BenchmarkResult,
+    CandidateClass,
+    GetLeaderboardRequest,
+    Leaderboard,
+    LeaderboardRow,
+    NumericResult,
+    RemoveTasksResponse,
+    TaskResult,
+    TaskSlug,
+)
 from fanbench.wire.slugs import slugify
 
 _MOST_TASKS = 1000
@@ -36,6 +49,48 @@ async def remove_tasks(services: Services, request: AddTasksRequest) -> RemoveTa
         await services.store.remove_from_benchmark(slug, row.slug)
         removed.append(_slug(there[row.slug]))
     return RemoveTasksResponse(removed_tasks=removed, skipped_tasks=skipped)
+
+
+async def leaderboard(services: Services, request: GetLeaderboardRequest) -> Leaderboard:
+    """A row for each model and effort with the newest result in each task. The scale of the tasks is not known."""
+    versions = await find_benchmark(
+        services, request.benchmark_slug, request.version_number, owner=request.owner_slug or OWNER
+    )
+    found: dict[Candidate, list[RunRow]] = {}
+    for run in await services.store.results([version.id for version in versions]):
+        found.setdefault(Candidate(run.model, run.effort), []).append(run)
+    return Leaderboard(rows=[_row(services, each, found[each]) for each in sorted(found)])
+
+
+def _row(services: Services, candidate: Candidate, runs: list[RunRow]) -> LeaderboardRow:
+    model, effort, _ = candidate
+    spec = services.pool.catalog.find(model)
+    name = (spec.name if spec else None) or model
+    return LeaderboardRow(
+        model_version_name=name,
+        model_version_slug=model,
+        model_version_config_name=config_name(name, effort) if effort else "",
+        model_version_config_slug=config_slug(model, effort) if effort else "",
+        candidate_class=CandidateClass.MODEL_VERSION_CONFIG if effort else CandidateClass.MODEL_VERSION,
+        task_results=[
+            TaskResult(
+                benchmark_task_name=run.version.slug,
+                benchmark_task_slug=run.version.slug,
+                task_version=run.version.version,
+                result=_result(run),
+            )
+            for run in sorted(runs, key=lambda run: run.version.slug)
+        ],
+    )
+
+
+def _result(run: RunRow) -> BenchmarkResult:
+    number = run.numeric_result
+    return BenchmarkResult(
+        numeric_result=None if number is None else NumericResult(value=number),
+        boolean_result=run.boolean_result,
+        evaluation_date=run.ended,
+    )
 
 
 async def _tasks(services: Services, request: AddTasksRequest) -> list[VersionRow]:
