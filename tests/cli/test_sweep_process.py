@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fanbench.testing import SimulatedKaggle, SimulatedServer
+from fanbench.testing import Fault, SimulatedKaggle, SimulatedServer
 from tests.cli.conftest import FOREVER, Cli, program, scripts
 from tests.cli.sweeps import RESULTS, Sweep, changes, sweep_of, swept_kaggle, task_files
 from tests.cli.terminal import Session, session
@@ -160,6 +160,22 @@ def test_ctrl_c_that_cancels(started: Start, kaggle: SimulatedKaggle, sweep: Swe
     finish(kaggle)
     assert sweep("-o", "results").exit_code == 0
     assert len(kaggle.runs) == 6
+
+
+def test_ctrl_c_while_runs_are_being_cancelled(started: Start, kaggle: SimulatedKaggle, sweep: Sweep) -> None:
+    """The first Ctrl-C then ends everything at once, and the next sweep continues with the runs."""
+    kaggle.change(faults=(Fault("cancel_runs", delay=FOREVER),))
+    process = started("--cancel", "all", "--deadline", "1")
+    said(process, "nothing more is scheduled: deadline")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Stopped. To resume: fanbench sweep -o results" in err.decode()
+    finish(
+        kaggle,
+    )
+    assert sweep("-o", "results", "--deadline", "100").exit_code == 0
+    assert len(kaggle.runs) == 4
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("y", {"a", "b"}), ("", set())])

@@ -228,6 +228,30 @@ def test_a_lost_answer(tmp_path: Path) -> None:
     check_resumed(world, 2)
 
 
+def test_an_answer_that_the_process_does_not_live_to_see(tmp_path: Path) -> None:
+    """The next process finds that the runs are gone, and makes them again, without a wait for lists to show them."""
+    world = World(tmp_path, Scenario(runs=RUNNING), models=2, rules=Rules(cancel="all", deadline=30.0))
+    assert not world.run(kill_in=("cancel_runs", True))
+    assert cancelled(world) == {"m1", "m2"}
+    assert {one.phase for one in world.attempts()} == {Phase.FOUND}
+    world.rules = Rules()
+    world.serve(runs=RunScript())
+    assert world.run()
+    assert world.ended.completed == 2
+    assert world.seconds < 30.0
+    assert [one.phase for one in world.records.of("t1", "m1")] == [Phase.CANCELLED, Phase.ENDED]
+
+
+def test_a_run_that_goes_on_after_all(tmp_path: Path) -> None:
+    """A run that could not be cancelled, and errors later, is a failure of its model like any other."""
+    script = RunScript(running=200.0, unreachable=1000, end=RunState.ERRORED, error="ValueError: no")
+    world = World(tmp_path, Scenario(runs=script), rules=Rules(cancel="all", deadline=30.0))
+    assert world.run()
+    world.rules = Rules()
+    assert world.run()
+    assert (world.ended.errored, world.ended.cancelled) == (1, 0)
+
+
 def test_runs_of_servers_that_do_not_name_them(tmp_path: Path) -> None:
     """Without run ids in its answers, a run may be somebody else's, so it is left, and that is said."""
     scenario = Scenario(runs=RUNNING, answers_run_ids=False)

@@ -25,6 +25,7 @@ __all__ = ["AttemptStore", "Update"]
 
 # The names of values in the journal.
 _SCHEDULED = "scheduled "
+_CANCELLING = "cancelling "
 
 
 class Update(NamedTuple):
@@ -102,7 +103,16 @@ class AttemptStore:
         for run_id in run_ids:
             self.journal.save_value(f"{_SCHEDULED}{run_id}", "")
 
+    def save_cancelling(self, run_ids: Iterable[int]) -> None:
+        """Record that the server is about to be asked to cancel these runs: its answer may be lost."""
+        for run_id in run_ids:
+            self.journal.save_value(f"{_CANCELLING}{run_id}", "")
+
     # --- Asking ---
+
+    def may_be_cancelled(self, run_id: int) -> bool:
+        """Return whether the server was asked to cancel the run."""
+        return self.journal.value(f"{_CANCELLING}{run_id}") is not None
 
     def is_certain(self, run_id: int) -> bool:
         """Return whether this sweep has certainly scheduled the run."""

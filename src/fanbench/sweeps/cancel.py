@@ -140,6 +140,7 @@ class Canceller:
     async def _request(self, runs: Iterable[ActiveRun], *, include_active: bool) -> None:
         asked = list(runs)
         ids = [run.certain_id for run in asked]
+        self._store.save_cancelling(ids)
         answer = await request_cancel(self._client, ids, include_active=include_active)
         now = anyio.current_time()
         for run in asked:

@@ -333,10 +333,15 @@ class TaskRuns:
         return ActiveRun(self._store.put(attempt), anyio.current_time(), listed_by=None)
 
     def _look_up(self, run: ActiveRun) -> None:
-        """Set the `certain_id` of a run that an earlier process scheduled, if the server had named it."""
+        """Set the `certain_id` of a run that an earlier process scheduled, if the server had named it.
+
+        That process may have ended before it learned that the run was cancelled.
+        """
         run_id = run.attempt.run_id
         if not run.certain_id and run_id is not None and self._store.is_certain(run_id):
             run.certain_id = run_id
+            if self._store.may_be_cancelled(run_id):
+                run.cancel_asked_at = anyio.current_time()
 
     def _activate(self, run: ActiveRun) -> None:
         self.active[run.planned_run] = run

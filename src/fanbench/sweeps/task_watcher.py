@@ -239,7 +239,7 @@ class TaskWatcher(RunWatcher):
                     ended.append(run)
         updates += self._void_unlisted(asked_at, whole=whole)
         self._store.commit(*updates)
-        self._context.canceller.record(run for run in cancelled if run.watched)
+        self._record_cancelled([run for run in cancelled if run.watched])
         for run in ended:
             self._plan_retry(run)
         self._give_up_late()
@@ -271,19 +271,31 @@ class TaskWatcher(RunWatcher):
         return [Update(run.attempt, _state_changed(run, listed))]
 
     def _cancelled(self, listed: Mapping[int, Run], asked_at: float) -> list[ActiveRun]:
-        """Return the runs that the server was asked to cancel, and that lists do not show any more, or as errored.
+        """Return the runs that the server was asked to cancel, and that lists do not show any more.
 
-        It takes two lists: the first may have left out a run because it is not of the newest version.
+        It takes two lists: the first may have left out a run because it is not of the newest version. A server that
+        still lists a cancelled run gives the reason in its error.
         """
         found = []
         for run in self._task.active.values():
             if run.cancel_asked_at is None or asked_at < run.cancel_asked_at:
                 continue
             there = listed.get(run.certain_id)
-            if (there is None and run.missed) or (there is not None and there.state == RunState.ERRORED):
+            if there is None:
+                gone = run.missed
+            else:
+                gone = there.state == RunState.ERRORED and "cancel" in there.error_message.lower()
+            if gone:
                 found.append(run)
             run.missed = there is None
         return found
+
+    def _record_cancelled(self, runs: Sequence[ActiveRun]) -> None:
+        """Record runs that were cancelled. Those that an earlier process has cancelled are due again."""
+        self._context.canceller.record(runs)
+        for run in runs:
+            if self._context.drain_reason is None and not run.being_cancelled:
+                self._task.add_due(run.planned_run, first=True)
 
     def _plan_retry(self, run: ActiveRun) -> None:
         if not run.attempt.errored:
