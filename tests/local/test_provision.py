@@ -149,14 +149,18 @@ def test_uv_and_pip_share_an_index(given: dict[str, str], uv: str | None, pip: s
 # --- Flags ---
 
 
-def test_aliases_and_modalities_can_be_added(tmp_path: Path) -> None:
-    """An endpoint is added with its aliases, and with text in front of its modalities."""
+def test_aliases_modalities_and_efforts_can_be_added(tmp_path: Path) -> None:
+    """An endpoint is added with its aliases and efforts, and with text in front of its modalities."""
     command = ["add", "http://127.0.0.1:9/v1", "--slug", "a/b", "--data", str(tmp_path), "--no-check"]
     command += ["--modality", "image", "--modality", "audio", "--alias", "x/*", "--alias", "*"]
+    command += ["--effort", "low", "--effort", "high"]
     done = CliRunner().invoke(models, command)
     assert (done.exit_code, done.stderr) == (0, "")
     (model,) = read_catalog(tmp_path / "models.toml").model
     assert (model.modalities, model.alias) == (["text", "image", "audio"], ["x/*", "*"])
+    assert model.efforts == ["low", "high"]
+    listed = CliRunner().invoke(models, ["list", "--data", str(tmp_path)])
+    assert "also x/*, *; efforts low, high" in listed.stdout
 
 
 @pytest.mark.parametrize(
@@ -167,8 +171,8 @@ def test_aliases_and_modalities_can_be_added(tmp_path: Path) -> None:
             "--slug, --alias and --default can only be used with one model.",
         ),
         (
-            ["x.gguf", "--modality", "image", "--key-env", "K"],
-            "--modality, --key-env cannot be used with x.gguf.",
+            ["x.gguf", "--modality", "image", "--effort", "low", "--key-env", "K"],
+            "--modality, --effort, --key-env cannot be used with x.gguf.",
         ),
         (["http://127.0.0.1:9/v1", "--threads", "2"], "--threads cannot be used with http://127.0.0.1:9/v1."),
         (["x.gguf", "--no-check"], "The file x.gguf does not exist."),

@@ -35,6 +35,7 @@ Examples:
   fanbench models add smollm2 gemma3
   fanbench models add ./qwen2.5-0.5b-instruct-q4.gguf --slug qwen/qwen2.5-0.5b-instruct
   fanbench models add http://127.0.0.1:11434/v1 --slug openai/gpt-oss-20b --model gpt-oss:20b
+  fanbench models add http://127.0.0.1:11434/v1 --slug openai/gpt-oss-20b --effort low --effort high
   fanbench models add http://127.0.0.1:8000/v1 --slug qwen/qwen2.5-vl --modality image --alias 'google/*'
   fanbench models add https://api.example.com/v1 --slug example/large --key-env EXAMPLE_KEY \\
       --input-price 0.5 --output-price 2
@@ -63,6 +64,12 @@ Examples:
     "KIND",
     "Endpoint: what it takes besides text: image, audio, video or file. Repeatable.  [default: it decides itself]",
     click.Choice(["image", "audio", "video", "file"]),
+    multiple=True,
+)
+@value_option(
+    "--effort efforts",
+    "EFFORT",
+    "Endpoint: a reasoning effort at which runs can use it, such as low or high. Repeatable.",
     multiple=True,
 )
 @value_option("--key-env", "NAME", "Endpoint: the server's environment variable with the API key.")
@@ -97,7 +104,7 @@ def add(
     from fanbench.cli.views.local_models import add_models
 
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    for name, first in (("alias", []), ("modalities", ["text"])):
+    for name, first in (("alias", []), ("modalities", ["text"]), ("efforts", [])):
         if name in given:
             given[name] = [*first, *given[name]]
     add_models(what, data, slug, given, as_default=as_default, check=not no_check)

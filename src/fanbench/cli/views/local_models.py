@@ -30,13 +30,14 @@ from fanbench.local.settings import default_data_folder
 
 __all__ = ["FIELDS", "add_models", "remove_model", "show_models"]
 
-FIELDS = ("model", "default", "kind", "source", "aliases", "license")
+FIELDS = ("model", "default", "kind", "source", "aliases", "license", "efforts")
 
 # The options that do not apply to every kind of model, with their flags.
 _FILE_OPTIONS = {"context": "--context", "threads": "--threads"}
 _ENDPOINT_OPTIONS = {
     "model": "--model",
     "modalities": "--modality",
+    "efforts": "--effort",
     "key_env": "--key-env",
     "concurrency": "--concurrency",
     "timeout": "--timeout",
@@ -120,6 +121,7 @@ def show_models(out: Output, data: Path | None) -> None:
             "source": spec.source,
             "aliases": spec.alias,
             "license": spec.license or None,
+            "efforts": spec.efforts,
         }
         for spec in catalog.model
     ]
@@ -129,7 +131,11 @@ def show_models(out: Output, data: Path | None) -> None:
             f"{'*' if spec is catalog.default_model else ' '} {spec.slug}",
             type(spec).__name__.lower(),
             f"{spec.source}  ({spec.license})" if spec.license else spec.source,
-            f"also {', '.join(spec.alias)}" if spec.alias else "",
+            "; ".join(
+                f"{word} {', '.join(names)}"
+                for word, names in (("also", spec.alias), ("efforts", spec.efforts))
+                if names
+            ),
         )
         for spec in catalog.model
     ]
