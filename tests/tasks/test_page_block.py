@@ -74,7 +74,7 @@ def test_the_docstring_is_the_description_of_a_block(source: str, expected: Meta
     ("line", "problem"),
     [
         ("# tags = 'x'", "expected an array, got a string - at `$.tags`"),
-        ("# tag = ['x']", "unknown field `tag`"),
+        ("# tag = ['x']", "there is no key `tag`"),
         ("# tags = [' ']", "a tag is empty"),
         ("# citations = [{ title = 'x' }]", "missing required field `url`"),
         ("# citations = [{ url = 'ftp://x' }]", "'ftp://x' is not an http or https URL"),

@@ -40,13 +40,12 @@ class Edited:
 
     @property
     def stored_otherwise(self) -> tuple[str, ...]:
-        """The names of the values that the server has stored otherwise than they were sent, besides unknown tags."""
+        """The names of the values that the server has stored otherwise than is usual, besides unknown tags."""
         if self.after is None:
             return ()
         there = Metadata.of(self.after).given
-        sent = self.change.given
-        # Tags are in lower case on the server, and the unknown ones are named by themselves.
-        return tuple(name for name, value in sent.items() if name != "tags" and value != there[name])
+        usual = self.change.stored().given
+        return tuple(name for name, value in usual.items() if name != "tags" and value != there[name])
 
 
 def check_change(change: Metadata) -> None:

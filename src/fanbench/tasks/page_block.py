@@ -57,7 +57,8 @@ def _read(docstring: str | None, table: dict[str, Any]) -> Metadata:
     try:
         block = msgspec.convert(table, _Block)
     except msgspec.ValidationError as error:
-        raise ValueError(in_terms_of_toml(str(error))) from None
+        said = str(error).replace("Object contains unknown field", "there is no key")
+        raise ValueError(in_terms_of_toml(said)) from None
     tags, citations = (
         block.tags or (),
         [Citation(title=each.title, url=each.url) for each in block.citations or ()],

@@ -118,8 +118,8 @@ def _show(settings: Settings, edited: Edited, *, dry_run: bool) -> None:
     before, after = Metadata.of(edited.before).given, _after(edited).given
     rows = [[f"  {name}", f"{_text(before[name])} → {_text(after[name])}"] for name in edited.change.given]
     out.rows(rows)
-    for name in edited.stored_otherwise:
-        out.note(f"  The server has stored the {name} otherwise than it was sent.")
+    if edited.stored_otherwise:
+        out.note(f"  The server has not stored this as it was sent: {', '.join(edited.stored_otherwise)}")
 
 
 def _after(edited: Edited) -> Metadata:

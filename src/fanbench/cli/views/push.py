@@ -156,7 +156,7 @@ class PushView:
                     self._out.warn(f"The server does not know these tags: {tags}")
                 if edited.stored_otherwise:
                     stored = ", ".join(edited.stored_otherwise)
-                    self._out.note(f"   The server has stored otherwise than it was sent: {stored}")
+                    self._out.note(f"   The server has not stored this as it was sent: {stored}")
             case FanbenchError() as error:
                 self._out.warn(f"The page of {outcome.slug} was not changed: {error}")
             case _:
