@@ -26,6 +26,7 @@ from fanbench.sweeps.events import (
     DrainReason,
     LogSaved,
     OutputSaved,
+    PageEdited,
     RunLogLine,
     RunMissing,
     RunScheduled,
@@ -322,3 +323,23 @@ def test_every_part_of_a_line_says_whose_it_is() -> None:
     event = RunLogLine(PLANNED, 1, 7, "x\rerror: the token has expired")
     start = f"{PLANNED.task} {PLANNED.model} | "
     assert event.text.splitlines() == [f"{start}x", f"{start}error: the token has expired"]
+
+
+@pytest.mark.parametrize("terse", [True, False])
+def test_pages_that_cannot_be_changed_are_said_once(capsys: pytest.CaptureFixture[str], terse: bool) -> None:
+    """The same error for the pages of several tasks is one line; unknown tags are said for each."""
+    printer = EventPrinter(Settings(), terse=terse)
+    events = (
+        PageEdited("a", error="This server cannot."),
+        PageEdited("b", error="This server cannot."),
+        PageEdited("c", ("tags",), ("x\x1b[2J",)),
+        PageEdited("d", ("description",)),
+    )
+    for event in events:
+        anyio.run(printer.print, event, AT)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "a: its page was not changed: This server cannot.",
+        r"c: changed the tags of its page; unknown tags: x\u001b[2J",
+    ]
+    assert lines[2:] == ([] if terse else ["d: changed the description of its page"])

@@ -81,7 +81,10 @@ def test_push_changes_the_page(cli: Cli, kaggle: SimulatedKaggle, task_file: Pat
     assert "Page:          description, tags changed" in result.stdout
     assert r"The server does not know these tags: no\u001b[2Jsuch" in result.stderr
     kaggle.change(can_update=False)
-    result = cli("tasks", "push", "-f", "task.py", "--wait", "--format", "json")
+    Path("b.py").write_text(task_file.read_text().replace("My Task", "B"))
+    Path("c.py").write_text(task_file.read_text().replace("My Task", "C"))
+    words = ["-f", "b.py", "-f", "c.py", "--wait", "--format", "json"]
+    result = cli("tasks", "push", *words)
     assert result.exit_code == 0
     assert json.loads(result.stdout)[0]["page_changed"] == []
     assert result.stderr.count("This server cannot change what the page of a task says") == 1

@@ -55,6 +55,7 @@ class PushView:
         self._index = {plan.slug: number for number, plan in enumerate(plans)}
         self._uploaded: set[str] = set()
         self._ended: set[str] = set()
+        self._page_errors: set[str] = set()
         # These print in the order of the plans, once a task is uploaded and once it is created.
         self._show_uploads = InOrder[Any](self._show_upload)
         self._show_ends = InOrder[Any](self._show_end)
@@ -157,7 +158,8 @@ class PushView:
                 if edited.stored_otherwise:
                     stored = ", ".join(edited.stored_otherwise)
                     self._out.note(f"   The server has not stored this as it was sent: {stored}")
-            case FanbenchError() as error:
+            case FanbenchError() as error if str(error) not in self._page_errors:
+                self._page_errors.add(str(error))  # a server without the call says the same of each task
                 self._out.warn(f"The page of {outcome.slug} was not changed: {error}")
             case _:
                 pass

@@ -25,6 +25,7 @@ from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.events import (
     CancelEnded,
     Draining,
+    PageEdited,
     RunLogLine,
     RunMissing,
     RunStateChanged,
@@ -57,6 +58,7 @@ class EventPrinter:
         self._stage = stage
         self._last_reason = ("", "", "")
         self._repeated = 0
+        self._page_errors: set[str] = set()
         #: Those of the two streams that are files, which never make their writer wait for a reader.
         self._files = {stream for stream in (sys.stdout, sys.stderr) if _is_file(stream)}
 
@@ -96,6 +98,10 @@ class EventPrinter:
             return False
         if isinstance(event, RunMissing) and event.stage == "push":
             return False  # The line of its task has said it, for all of its runs.
+        if isinstance(event, PageEdited) and event.error:
+            is_known = event.error in self._page_errors
+            self._page_errors.add(event.error)
+            return not is_known  # A server without the call says the same of each task.
         if self._terse:
             errored = isinstance(event, RunStateChanged) and event.state == RunState.ERRORED
             important = (
@@ -106,7 +112,8 @@ class EventPrinter:
                 | CallUnanswered
                 | VersionSuperseded
             )
-            return errored or isinstance(event, important)
+            unknown_tags = isinstance(event, PageEdited) and bool(event.unknown_tags)
+            return errored or unknown_tags or isinstance(event, important)
         return not event.quiet or (self._verbose and isinstance(event, RunLogLine))
 
 
