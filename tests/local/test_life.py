@@ -242,6 +242,19 @@ async def test_a_killed_server_resumes_what_it_had_begun(tmp_path: Path, fake_sd
     assert task.creation_state is CreationState.COMPLETED, task.creation_error_message
 
 
+async def test_an_output_belongs_to_its_run(tmp_path: Path, fake_sdk: None) -> None:
+    """If the state is moved away and numbers begin again, no download is that of an earlier run."""
+    for text in ("first", "second"):
+        with run_server(tmp_path / "data") as server:
+            async with server.client() as client:
+                await push(client, "writes", task_source("writes", f"open('a.txt', 'w').write('{text}')"))
+                (done,) = await run(client, "writes", "four")
+                await client.download_output(done.id, tmp_path / text)
+        assert (done.id, (tmp_path / text / "a.txt").read_text()) == (1, text)
+        for file in server.data.glob("state.sqlite*"):
+            file.unlink()
+
+
 @pytest.mark.parametrize("deaths", [1, 2])
 async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path, fake_sdk: None, deaths: int) -> None:
     """A run whose parent dies starts again once, which its log says; the second death makes it ERRORED."""

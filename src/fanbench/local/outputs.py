@@ -86,14 +86,21 @@ class Outputs:
     async def delete(self, run_ids: Iterable[int]) -> None:
         """Delete the outputs of runs, of all their attempts. What a store does not delete is named in the log."""
         ids = [*run_ids]
-        await anyio.to_thread.run_sync(self._delete_here, ids)
+        await self.delete_here(ids)
         if self._store is not None:
             jobs = [partial(self._store.delete_folder, f"runs/{run_id}") for run_id in ids]
             for run_id, outcome in zip(ids, await settle(jobs, limit=_DELETED_AT_ONCE), strict=True):
                 if outcome is not None:
                     _log.warning("an output is left in the store", run=run_id, error=str(outcome))
 
-    def _delete_here(self, run_ids: list[int]) -> None:
+    async def delete_here(self, run_ids: Iterable[int]) -> None:
+        """Delete what the data folder has of the outputs of runs.
+
+        Also before a run is begun: it may have the number of one whose state somebody has moved away.
+        """
+        await anyio.to_thread.run_sync(self._delete_files, [*run_ids])
+
+    def _delete_files(self, run_ids: list[int]) -> None:
         for run_id in run_ids:
             shutil.rmtree(self._folder.run(run_id), ignore_errors=True)
             for include_source in (False, True):

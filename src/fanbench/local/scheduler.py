@@ -218,6 +218,7 @@ class Scheduler:
 
         try:
             folder = self._folder.run(run.id)
+            await self._outputs.delete_here([run.id])
             outcome = await self._execute(
                 run.version, folder, log, started, run.model, run.judge, effort=run.effort, place=place
             )
