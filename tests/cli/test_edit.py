@@ -142,6 +142,7 @@ def test_what_is_refused(cli: Cli, kaggle: SimulatedKaggle, words: list[str], me
     [
         {"can_update": False},
         {"faults": (Fault("update_task", status=501, message="not implemented", times=9),)},
+        {"faults": (Fault("update_task", status=404, message="Not Found", times=9),)},
         {"faults": (Fault("update_task", status=404, message="Unknown call /api/v1/benchmarks", times=9),)},
     ],
 )
@@ -151,6 +152,15 @@ def test_a_server_without_the_call(cli: Cli, kaggle: SimulatedKaggle, change: di
     result = cli("tasks", "edit", "a", "--description", "x")
     assert result.exit_code == 1
     assert "This server cannot change what the page of a task says" in result.stderr
+
+
+def test_a_refusal_is_not_taken_for_a_missing_call(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """If the server says that something does not exist, or that it is not allowed, these are its words."""
+    for status, code in ((404, 4), (403, 1)):
+        kaggle.change(faults=(Fault("update_task", status=status, message="Not yours."),))
+        result = cli("tasks", "edit", "a", "--description", "x")
+        assert (result.exit_code, "Not yours." in result.stderr) == (code, True)
+        assert "cannot change" not in result.stderr
 
 
 def test_one_task_that_fails_does_not_keep_the_others(cli: Cli, kaggle: SimulatedKaggle) -> None:

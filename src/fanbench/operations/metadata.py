@@ -9,7 +9,7 @@ from fanbench.errors import ApiError, FanbenchError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Emit, ignore_events
-from fanbench.operations.lookup import NO_SUCH_CALL, existing_task
+from fanbench.operations.lookup import existing_task, lacks_call
 from fanbench.wire.messages import Citation, Task
 from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
 
@@ -80,9 +80,8 @@ async def edit_page(client: Api, before: Task, change: Metadata, *, slug: str, v
     try:
         answer = await client.update_task(slug, version=version, **needed.given)
     except ApiError as error:
-        if error.status not in NO_SUCH_CALL:
+        if not lacks_call(error):
             raise
-        # The task is there.
         raise CannotEdit(f"This server cannot change what the page of a task says: {error}") from None
     after = answer.task or await existing_task(client, slug, version)
     return Edited(slug, before, needed, after, tuple(answer.invalid_tags))
