@@ -203,6 +203,7 @@ class Client:
         task: str | None = None,
         datasets: Sequence[str] = (),
         allow_no_run: bool = False,
+        if_changed: bool = False,
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
@@ -216,6 +217,7 @@ class Client:
         all_tasks: bool = False,
         datasets: Sequence[str] = (),
         allow_no_run: bool = False,
+        if_changed: bool = False,
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
@@ -229,6 +231,7 @@ class Client:
         all_tasks: bool = False,
         datasets: Sequence[str] = (),
         allow_no_run: bool = False,
+        if_changed: bool = False,
         wait: bool = False,
         timeout: float | None = None,
         poll_interval: float = POLL_INTERVAL,
@@ -236,7 +239,8 @@ class Client:
     ) -> Pushed | list[Pushed | FanbenchError]:
         """Check task files (`.py` or `.ipynb`) and push a new version of each task.
 
-        With `wait`, return once the server has created them.
+        With `wait`, return once the server has created them. With `if_changed`, a task whose newest version on the
+        server certainly has the same content is not pushed: its `Pushed` is `unchanged`.
 
         For a single file, returns its `Pushed` or raises its error; `task` selects one of several tasks in
         the file. For a list of files, or with `all_tasks`, returns one outcome per task in the order given:
@@ -262,6 +266,7 @@ class Client:
             self,
             await anyio.to_thread.run_sync(plan),
             datasets=datasets,
+            if_changed=if_changed,
             wait=wait,
             timeout=timeout,
             poll_interval=poll_interval,
@@ -493,14 +498,17 @@ class Client:
         request = CreateTaskRequest(slug=slug, text=text, options=options)
         return await self.transport.call(protocol.CREATE_TASK, request, Task)
 
-    async def get_task(self, task: str, *, version: int = 0) -> Task:
+    async def get_task(self, task: str, *, version: int = 0, include_definition: bool = False) -> Task:
         """Return one `version` of the task; 0 stands for the newest.
+
+        `include_definition` asks for what is behind it (`Task.definition`), which a server may not say.
 
         Raises:
             NotFound: The task does not exist.
             Forbidden: Kaggle's answer for another user's task that is not public.
         """
-        return await self.transport.call(protocol.GET_TASK, TaskRequest(slug=split_task(task, version)), Task)
+        request = TaskRequest(slug=split_task(task, version), include_definition=include_definition)
+        return await self.transport.call(protocol.GET_TASK, request, Task)
 
     def list_tasks(
         self,
@@ -510,13 +518,14 @@ class Client:
         owner: str = "",
         benchmark: str = "",
         version: int = 0,
+        include_definition: bool = False,
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Task]:
         """Iterate over the caller's tasks, over those of another `owner`, or over those of a benchmark.
 
         `status` is the name of a creation state such as "COMPLETED". With `benchmark`, a slug, `owner` is the owner of
         the benchmark, and `version` the benchmark's; 0 stands for its published version, or else its draft. A server
-        that is older than these three does as if they were not given.
+        that is older than these three does as if they were not given. `include_definition` is that of `get_task`.
         """
 
         async def fetch(token: str) -> tuple[list[Task], str]:
@@ -526,6 +535,7 @@ class Client:
                 owner_slug=owner,
                 benchmark_slug=benchmark,
                 version_number=version,
+                include_definition=include_definition,
                 page_size=page_size,
                 page_token=token,
             )

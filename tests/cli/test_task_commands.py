@@ -429,6 +429,18 @@ def test_runs_of_earlier_versions(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert "Version 3 of task 't' not found" in missing.stderr
 
 
+def test_an_unchanged_task_is_not_pushed(cli: Cli, kaggle: SimulatedKaggle, task_file: Path) -> None:
+    """With --if-changed, the command says which version on the server is the same, and pushes nothing."""
+    Path("u.py").write_text(task_file.read_text().replace("My Task", "U"))
+    assert cli("tasks", "push", "-f", "u.py", "--wait").exit_code == 0
+    kaggle.add_run("u", "m", age=9.0)
+    done = cli("tasks", "push", "-f", "u.py", "--if-changed")
+    assert "Unchanged: u is version 1 on the server" in done.stdout
+    (record,) = json.loads(cli("tasks", "push", "-f", "u.py", "--if-changed", "--format", "json").stdout)
+    assert (record["unchanged"], record["version"], record["state"]) == (True, 1, "COMPLETED")
+    assert kaggle.calls["create_task"] == 1
+
+
 def test_status_shows_results(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """Where the server sends results, the table has a column of them, and records have the value."""
     kaggle.change(shows_results=True)

@@ -80,6 +80,8 @@ async def _everything(client: Client, token: str, folder: Path) -> None:
     await client.publish_task("heard", publish_notebook=False)
     await client.publish_task("local/heard")
     _ = [task async for task in client.list_tasks(page_size=1)]
+    _ = [task async for task in client.list_tasks(include_definition=True)]
+    assert (await client.get_task("heard", include_definition=True)).definition
     _ = [task async for task in client.list_tasks(regex="^heard", status="errored")]
     _ = [each async for each in client.list_runs("heard", models=["four", "test/wrong"])]
     await client.schedule_runs("heard", ["thinker"], effort="high")
@@ -184,6 +186,8 @@ def test_the_vendor_reads_what_the_server_answers(exchanges: list[Exchange], nam
     for answer in answers:
         for model in answer.get("benchmarkModels", []):
             model["version"].pop("aliases")  # an addition of the local server, which the vendor ignores
+        if definition := answer.get("definition"):
+            assert "cells" in definition["notebook"].pop("content")  # so is this
         assert list(objections(answer, VENDORS[name].answer)) == []
         assert VENDORS[name].answer.from_dict(answer).to_dict() == answer
 

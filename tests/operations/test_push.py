@@ -204,7 +204,7 @@ async def test_one_push_that_fails_does_not_end_the_others(tmp_path: Path) -> No
 class Together(SimulatedKaggle):
     """Creates nothing before all tasks have been pushed."""
 
-    async def get_task(self, task: str, *, version: int = 0) -> Task:
+    async def get_task(self, task: str, *, version: int = 0, include_definition: bool = False) -> Task:
         if len(self.tasks) == 3:
             self.finish()
         return await super().get_task(task)
@@ -318,3 +318,19 @@ async def test_a_page_that_cannot_be_changed_fails_no_push(tmp_path: Path) -> No
     pushed = only(await push_tasks(kaggle, [made], wait=True))
     assert pushed.created
     assert isinstance(pushed.page, CannotEdit)
+
+
+async def test_what_has_not_changed_is_not_pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `if_changed`, a version whose run shows the same notebook is kept; any other content is pushed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    client = simulated()
+    mine = plan(tmp_path)
+    for runs, versions in ((0, 1), (0, 2), (1, 2)):
+        for _ in range(runs):
+            client.add_run("t", "m", age=9.0)
+        (pushed,) = await push_tasks(client, [mine], if_changed=True, wait=True)
+        assert isinstance(pushed, Pushed)
+        assert (pushed.unchanged, pushed.task.slug.version_number) == (runs > 0, versions)
+    (attached,) = await push_tasks(client, [mine], datasets=["me/words"], if_changed=True, wait=True)
+    assert isinstance(attached, Pushed)
+    assert (attached.unchanged, attached.task.slug.version_number) == (False, 3)

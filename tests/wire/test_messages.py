@@ -78,7 +78,7 @@ ENUMS = [
     (ours.RefillPeriod, model_enums.ModelProxyQuotaRefillPeriod),
 ]
 # The newest web answer has the first, the local server has the second, our client adds the third.
-OURS_ONLY = {"invalidDatasetSources", "aliases", "effort"}
+OURS_ONLY = {"invalidDatasetSources", "aliases", "content", "effort"}
 
 milliseconds = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)).map(
     lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000)

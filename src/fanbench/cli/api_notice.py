@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
-from pathlib import Path
+
+from fanbench._util.files import cache_folder
 
 __all__ = ["note_newer_api"]
 
@@ -27,14 +28,16 @@ def note_newer_api(
 
     if not _is_newer(newest, API_VERSION):
         return
+    cache = cache_folder(env)
+    if cache is None:
+        return
     try:
-        cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        today = cache / "fanbench" / f"newer-api-{date.fromtimestamp(clock())}"
+        today = cache / f"newer-api-{date.fromtimestamp(clock())}"
         today.parent.mkdir(parents=True, exist_ok=True)
         today.touch(exist_ok=False)  # Of commands at the same time, only one succeeds.
         for other_day in set(today.parent.glob("newer-api*")) - {today}:
             other_day.unlink(missing_ok=True)
-    except (OSError, RuntimeError):  # Without a home, `Path.home` raises a RuntimeError.
+    except OSError:
         return
     note(
         f"Kaggle has a newer API (kaggle {newest}) than this version of fanbench knows ({API_VERSION}). "

@@ -15,6 +15,7 @@ from fanbench._util.polling import POLL_INTERVAL, Deadline
 from fanbench._util.text import duration
 from fanbench.errors import FanbenchError, TaskFileError, UsageError
 from fanbench.operations.api import Api
+from fanbench.operations.contents import has_content
 from fanbench.operations.creation import ensure_created, wait_for_creation
 from fanbench.operations.events import EarlierPending, Emit, Event, ignore_events
 from fanbench.operations.lookup import task_if_any, username
@@ -67,6 +68,8 @@ class Pushed:
 
     `page` is what became of the page of the task, which is changed if the task file says something about it and the
     creation was waited for; an error is why it was not changed.
+
+    `unchanged`: nothing was pushed, because the newest version on the server has the same content.
     """
 
     slug: str
@@ -74,6 +77,7 @@ class Pushed:
     new_version: bool
     created: bool = False
     page: Edited | FanbenchError | None = None
+    unchanged: bool = False
 
     @property
     def url(self) -> str:
@@ -168,6 +172,7 @@ async def push_tasks(
     plans: Sequence[PushPlan],
     *,
     datasets: Sequence[str] = (),
+    if_changed: bool = False,
     wait: bool = False,
     timeout: float | None = None,
     poll_interval: float = POLL_INTERVAL,
@@ -175,6 +180,8 @@ async def push_tasks(
     done: Done[Pushed] | None = None,
 ) -> list[Pushed | FanbenchError]:
     """Push a new version of each task; with `wait`, return once the server has created them all.
+
+    With `if_changed`, what certainly is the newest version on the server already is not pushed (see `has_content`).
 
     Returns one outcome per plan in the order given. An error stands for a task that failed and does not affect
     the others: UsageError if it is somebody else's; FanbenchError if an earlier version is still being created and
@@ -198,10 +205,12 @@ async def push_tasks(
                 )
             emit(EarlierPending(plan.slug))
             earlier = await created(seen=earlier)  # how its creation ended does not matter
-        if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
-            emit(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
         # The first conversion imports jupytext, which takes a second.
         text = await anyio.to_thread.run_sync(notebook_of, plan.file)
+        if if_changed and earlier is not None and await has_content(client, earlier, text, datasets):
+            return Pushed(plan.slug, earlier, new_version=False, created=True, unchanged=True)
+        if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
+            emit(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
         before = earlier.slug.version_number if earlier is not None else 0
         task = await _create(client, plan.slug, text, datasets, before, emit)
         if task.error:

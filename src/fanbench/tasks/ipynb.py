@@ -8,6 +8,7 @@ of the task, and a sweep would run it again.
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from fanbench.tasks.notebook import KERNEL
 from fanbench.tasks.source import MAX_BYTES, parse, read_text
 from fanbench.tasks.task_file import Cells
 
-__all__ = ["Notebook", "read_notebook"]
+__all__ = ["Notebook", "code_digest", "read_notebook"]
 
 #: Most of a large notebook is outputs. What is left without them must be below MAX_BYTES.
 MAX_BYTES_WITH_OUTPUTS = 256 * 1024 * 1024
@@ -121,6 +122,18 @@ def read_notebook(path: Path) -> Notebook:
     source = "\n".join(lines) + "\n"
     cells = Cells(tuple(starts), tuple(numbers))
     return Notebook(_write(notebook, file), source, ast.Module(body, type_ignores=[]), cells)
+
+
+def code_digest(text: str) -> str:
+    """Return a digest of what decides how a notebook (`.ipynb` JSON) runs: the kinds, texts and tags of its cells.
+
+    All else may be the addition of a server that has stored the notebook, or of a program that ran it.
+
+    Raises:
+        TaskFileError: The text is not a notebook of format 4 in Python.
+    """
+    cells = [(cell.cell_type, cell.text.rstrip(), cell.runs) for cell in _load(text, "").cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def _load(text: str, file: str) -> _File:

@@ -108,8 +108,12 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             datasets = create.options.dataset_data_sources if create.options else ()
             return await kaggle.create_task(create.slug, create.text, datasets=datasets)
         case "GetBenchmarkTask":
-            slug = decode(body, TaskRequest).slug
-            return await kaggle.get_task(join_task(slug), version=slug.version_number)
+            get = decode(body, TaskRequest)
+            return await kaggle.get_task(
+                join_task(get.slug),
+                version=get.slug.version_number,
+                include_definition=get.include_definition,
+            )
         case "ListBenchmarkTasks":
             tasks = decode(body, ListTasksRequest)
             start, size = int(tasks.page_token or tasks.skip), tasks.page_size

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import anyio
+from msgspec import structs
 
 from fanbench.config import Anonymous, Config
 from fanbench.errors import FanbenchError, error_for_status
@@ -318,12 +319,13 @@ class SimulatedKaggle:
         async with self._call("create_task", (slug, tuple(datasets)), late=push):
             return push()
 
-    async def get_task(self, task: str, *, version: int = 0) -> Task:
+    async def get_task(self, task: str, *, version: int = 0, include_definition: bool = False) -> Task:
         async with self._call("get_task", task):
             shown = self._task(task, "get_task").visible(self.now(), self.scenario.push_lag, version)
             if shown is None:
                 raise error_for_status("get_task", 404, "No such task.")
-            return shown
+            definition = self.scenario.definition if include_definition else None
+            return structs.replace(shown, definition=definition)
 
     def list_tasks(
         self,

@@ -9,7 +9,7 @@ from typing import Literal
 from fanbench.errors import FanbenchError
 from fanbench.faults.fault import Fault
 from fanbench.wire.candidates import normalize_label
-from fanbench.wire.messages import CandidateType, CreationState, RunState
+from fanbench.wire.messages import CandidateType, CreationState, NotebookDefinition, RunState, TaskDefinition
 
 __all__ = ["RunScript", "Runs", "Scenario", "ScriptOf"]
 
@@ -106,6 +106,10 @@ class Scenario:
     one_run_of_any_version: bool = False
     #: What the versions of tasks say that they are run on; they are not run on anything else.
     candidate_type: CandidateType = CandidateType.UNSPECIFIED
+    #: What the server says is behind tasks, if it is asked; None for a server that does not say it.
+    definition: TaskDefinition | None = field(
+        default_factory=lambda: TaskDefinition(notebook=NotebookDefinition())
+    )
     #: Models of which one makes a whole schedule call fail with 404.
     unknown_models: frozenset[str] = frozenset()
 

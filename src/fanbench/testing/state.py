@@ -290,7 +290,8 @@ class SimulatedRun:
             }
         else:
             files = dict(self.script.output)
-        return {**files, "__notebook__.ipynb": self.source.encode()} if include_source else files
+        notebooks = ("__notebook__.ipynb", "__notebook_source__.ipynb") if include_source else ()
+        return {**files, **dict.fromkeys(notebooks, self.source.encode())}
 
     def _run_file(self) -> dict[str, object]:
         metrics: dict[str, object] = {"inputTokens": 10, "outputTokens": 20}

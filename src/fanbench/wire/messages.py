@@ -280,6 +280,9 @@ class Citation(Message, frozen=True):
 class NotebookDefinition(Message, frozen=True):
     """A task whose code is a notebook. Kaggle says nothing of its content here."""
 
+    content: str = ""
+    """An addition of the local server, to GetBenchmarkTask: the notebook as it was pushed."""
+
 
 class EnvVariable(Message, frozen=True):
     """An environment variable of a task in a container; the value may be the name of a secret."""

@@ -25,6 +25,11 @@ __all__ = ["push"]
     multiple=True,
 )
 @click.option("--all-tasks", is_flag=True, help="Push every task in each file.")
+@click.option(
+    "--if-changed",
+    is_flag=True,
+    help="Push nothing whose newest version on the server certainly has the same cells and datasets.",
+)
 @click.option("--allow-no-run", is_flag=True, help="Accept tasks that the file defines but never runs.")
 def push(
     settings: Settings,
@@ -34,6 +39,7 @@ def push(
     poll_interval: float,
     datasets: tuple[str, ...],
     all_tasks: bool,
+    if_changed: bool,
     allow_no_run: bool,
 ) -> None:
     """Upload task files, each as a new version of its task.
@@ -44,6 +50,9 @@ def push(
 
     A `# /// fanbench` block in the file says what the page of the task is to say: description, tags, provenance and
     citations. It is sent with --wait, once the version has been created.
+
+    With --if-changed, the notebook in the output of a run of the newest version tells whether a task has changed. A
+    version without a run that has ended is pushed again.
 
     \b
     Examples:
@@ -71,6 +80,7 @@ def push(
                 client,
                 plans,
                 datasets=datasets,
+                if_changed=if_changed,
                 wait=wait is not None,
                 timeout=wait or None,
                 poll_interval=poll_interval,

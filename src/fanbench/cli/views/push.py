@@ -33,6 +33,7 @@ FIELDS: Fields[Pushed] = {
     "state": lambda pushed: "COMPLETED" if pushed.created else pushed.task.creation_state.label,
     "new_version": lambda pushed: pushed.new_version,
     "created": lambda pushed: pushed.created,
+    "unchanged": lambda pushed: pushed.unchanged,
     "url": lambda pushed: pushed.url,
     "output_url": lambda pushed: pushed.output_url,
     "datasets": lambda pushed: list(pushed.datasets),
@@ -110,7 +111,8 @@ class PushView:
         if isinstance(outcome, FanbenchError):
             self._row(slug, "Timed out" if isinstance(outcome, WaitTimeout) else "Failed", "bad")
         else:
-            self._row(slug, "COMPLETED" if self._waiting else "Pushed", "good")
+            state = "Unchanged" if outcome.unchanged else "COMPLETED" if self._waiting else "Pushed"
+            self._row(slug, state, "good")
         if slug in self._uploaded:
             self._show_ends(index, outcome)
         else:
@@ -121,6 +123,11 @@ class PushView:
         if isinstance(outcome, FanbenchError):
             if len(self._plans) > 1:  # the error of a single task is printed at the end
                 print_error(outcome)
+            return
+        if outcome.unchanged:
+            version = outcome.task.slug.version_number
+            self._out.text(f"\nUnchanged: {outcome.slug} is version {version} on the server")
+            self._out.text(f"   Task Details:  {outcome.url}")
             return
         self._out.text(f"\nPushed {'new version of ' if outcome.new_version else ''}{outcome.slug}")
         self._out.text(f"   Task Details:  {outcome.url}")

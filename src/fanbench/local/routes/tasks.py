@@ -25,8 +25,10 @@ from fanbench.wire.messages import (
     CreationState,
     ListTasksRequest,
     ListTasksResponse,
+    NotebookDefinition,
     PublishTaskRequest,
     Task,
+    TaskDefinition,
     TaskOptions,
     TaskRequest,
     TaskSlug,
@@ -81,7 +83,7 @@ async def find_benchmark(
     return rows
 
 
-def _message(services: Services, row: VersionRow) -> Task:
+def _message(services: Services, row: VersionRow, definition: TaskDefinition | None = None) -> Task:
     return Task(
         slug=TaskSlug(owner_slug=OWNER, task_slug=row.slug, version_number=row.version),
         # Absolute: clients resolve a path against www.kaggle.com.
@@ -99,6 +101,7 @@ def _message(services: Services, row: VersionRow) -> Task:
         tags=row.tags,
         provenance_sources=row.provenance,
         citations=row.citations,
+        definition=definition,
     )
 
 
@@ -158,7 +161,14 @@ async def _store_version(services: Services, slug: str, datasets: list[str], tex
 
 
 async def get_task(services: Services, request: TaskRequest) -> Task:
-    return _message(services, await find_version(services, request.slug))
+    row = await find_version(services, request.slug)
+    if not request.include_definition:
+        return _message(services, row)
+    try:
+        text = await anyio.Path(services.folder.notebook(row.id)).read_text(encoding="utf-8")
+    except FileNotFoundError:  # the server died between the record of a push and its file
+        text = ""
+    return _message(services, row, TaskDefinition(notebook=NotebookDefinition(content=text)))
 
 
 def _slug_filter(expression: str) -> Callable[[str], object]:
@@ -191,8 +201,13 @@ async def list_tasks(services: Services, request: ListTasksRequest) -> ListTasks
         if matches(row.slug) and (not status or status in (row.state.value, row.state.label))
     ]
     page, token = page_of(rows, request.page_size, request.page_token, request.skip)
+    definitions = request.include_definition
     return ListTasksResponse(
-        tasks=[_message(services, row) for row in page],
+        # Without the texts of the notebooks: a page of them would be large.
+        tasks=[
+            _message(services, row, TaskDefinition(notebook=NotebookDefinition()) if definitions else None)
+            for row in page
+        ],
         total_results=len(rows),
         next_page_token=token,
     )
