@@ -334,3 +334,17 @@ async def test_what_has_not_changed_is_not_pushed(tmp_path: Path, monkeypatch: p
     (attached,) = await push_tasks(client, [mine], datasets=["me/words"], if_changed=True, wait=True)
     assert isinstance(attached, Pushed)
     assert (attached.unchanged, attached.task.slug.version_number) == (False, 3)
+
+
+async def test_the_page_of_an_unchanged_version_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `if_changed`, the version that is there gets what the file says, without a wait."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made, kaggle = described(tmp_path)
+    await push_tasks(kaggle, [made])
+    kaggle.add_run("t", "m", age=9.0)
+    pushed = only(await push_tasks(kaggle, [made], if_changed=True))
+    assert pushed.unchanged
+    assert isinstance(pushed.page, Edited)
+    assert kaggle.tasks["t"].tags == ("reasoning",)

@@ -67,7 +67,7 @@ class Pushed:
     """A version that the server has accepted. `created` is True if its creation was waited for.
 
     `page` is what became of the page of the task, which is changed if the task file says something about it and the
-    creation was waited for; an error is why it was not changed.
+    version is known to have been created; an error is why it was not changed.
 
     `unchanged`: nothing was pushed, because the newest version on the server has the same content.
     """
@@ -208,7 +208,8 @@ async def push_tasks(
         # The first conversion imports jupytext, which takes a second.
         text = await anyio.to_thread.run_sync(notebook_of, plan.file)
         if if_changed and earlier is not None and await has_content(client, earlier, text, datasets):
-            return Pushed(plan.slug, earlier, new_version=False, created=True, unchanged=True)
+            page = await _edit_page(client, plan, earlier)
+            return Pushed(plan.slug, earlier, new_version=False, created=True, page=page, unchanged=True)
         if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
             emit(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
         before = earlier.slug.version_number if earlier is not None else 0

@@ -128,6 +128,7 @@ class PushView:
             version = outcome.task.slug.version_number
             self._out.text(f"\nUnchanged: {outcome.slug} is version {version} on the server")
             self._out.text(f"   Task Details:  {outcome.url}")
+            self._show_page(outcome)
             return
         self._out.text(f"\nPushed {'new version of ' if outcome.new_version else ''}{outcome.slug}")
         self._out.text(f"   Task Details:  {outcome.url}")
