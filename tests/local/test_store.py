@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fanbench.errors import LocalServerError
 from fanbench.local.database import MIGRATIONS, REVISIONS, open_engine
 from fanbench.local.store import Base, RunRow, Store, UsageRow, VersionRow
-from fanbench.wire.messages import RunState
+from fanbench.wire.messages import Citation, RunState
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
@@ -248,6 +248,55 @@ async def test_usage_that_cannot_be_written_stays_noted(tmp_path: Path) -> None:
             other.execute("ALTER TABLE away RENAME TO usage")
         await store.add_usage(UsageRow(token_id=1, model="m", cost_nanodollars=1))
         assert await store.spent_nanodollars(datetime(2026, 1, 1, tzinfo=UTC)) == 2
+
+
+# --- Pages and benchmarks ---
+
+
+async def test_pages_belong_to_versions_and_tags_to_tasks(store: Store) -> None:
+    """Each version keeps its own page, whose texts may be any; tags change for all, and a new version has both."""
+    first = await store.add_version("t", [])
+    page = {"description": "a\0\ud800", "citations": [Citation(title="\0", url="http://a.org")]}
+    await store.update_page(first, tags=["x", "\0"], **page)
+    second = await store.add_version("t", [])
+    await store.update_page(second, tags=[], provenance="p")
+    rows = [await store.find_version("t", number) for number in (1, 2)]
+    citation = Citation(title="\ufffd", url="http://a.org")
+    assert [(row.description, row.provenance, row.tags, row.citations) for row in rows if row] == [
+        ("a\ufffd\ufffd", "", [], [citation]),
+        ("a\ufffd\ufffd", "p", [], [citation]),
+    ]
+
+
+async def test_a_benchmark_has_one_version_of_a_task(store: Store) -> None:
+    """A task is added once, whichever version, and leaves with its task."""
+    rows = [await store.add_version(slug, []) for slug in ("a", "a", "b")]
+    assert [await store.add_to_benchmark("bench", row) for row in rows] == [True, False, True]
+    assert [(row.slug, row.version) for row in await store.benchmark("bench")] == [("a", 1), ("b", 1)]
+    assert await store.benchmark("\0") == []
+    await store.delete_task("a")
+    await store.remove_from_benchmark("bench", "none")
+    assert [row.slug for row in await store.benchmark("bench")] == ["b"]
+    await store.remove_from_benchmark("bench", "b")
+    assert await store.benchmark("bench") == []
+
+
+async def test_the_newest_result_counts(store: Store) -> None:
+    """Of each model and effort, it is the last completed run that has a result."""
+    version = await store.add_version("t", [])
+    for effort, state, number in (
+        ("", RunState.COMPLETED, 1.0),
+        ("", RunState.COMPLETED, 2.0),
+        ("", RunState.COMPLETED, None),
+        ("high", RunState.COMPLETED, 3.0),
+        ("high", RunState.ERRORED, 4.0),
+    ):
+        row = await store.add_run(version.id, "m", effort=effort)
+        assert row is not None
+        await store.update(RunRow, row.id, state=state, numeric_result=number)
+    found = {row.effort: row.numeric_result for row in await store.results([version.id])}
+    assert found == {"": 2.0, "high": 3.0}
+    assert await store.results([]) == []
 
 
 # --- Schemas ---
