@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,8 +89,19 @@ on_both_versions = pytest.mark.parametrize("version", VERSIONS, indirect=True)
 
 def data(ended: Ended) -> list[str]:
     """The data lines of a program's stdout, without padding and blank lines."""
-    lines = [line.rstrip() for line in ended.out.splitlines()]
+    lines = [line.rstrip() for line in _without_results(ended.out.splitlines())]
     return [line for line in lines if line and not HINTS.match(line)]
+
+
+def _without_results(lines: list[str]) -> list[str]:
+    """The lines without the column with the results of runs, which only fanbench has."""
+    for number, header in enumerate(lines):
+        if (column := re.search(r"(?<= )Result +(?=Started)", header)) is not None:
+            start, end = column.span()
+            table = [*takewhile(str.strip, lines[number:])]
+            shorter = [line[:start] + line[end:] for line in table]
+            return lines[:number] + shorter + lines[number + len(table) :]
+    return lines
 
 
 def log_text(ended: Ended) -> str:
