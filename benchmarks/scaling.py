@@ -39,7 +39,7 @@ from fanbench.local.models.scripted import Scripted
 from fanbench.local.outputs import Outputs
 from fanbench.local.scheduler import Scheduler, Work
 from fanbench.local.settings import ServerSettings
-from fanbench.local.store import Store, VersionRow
+from fanbench.local.state.store import Store, VersionRow
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState
 

@@ -24,7 +24,7 @@ import anyio
 import structlog
 from tests.postgres import find_programs, run_postgres
 
-from fanbench.local.store import RunRow, Store, UsageRow
+from fanbench.local.state.store import RunRow, Store, UsageRow
 from fanbench.wire.messages import RunState
 
 Write = Callable[[int], Awaitable[object]]

@@ -50,7 +50,7 @@ def preload() -> None:
     import fanbench.local.models.pool
     import fanbench.local.scheduler
     import fanbench.local.serve
-    import fanbench.local.store  # noqa: F401
+    import fanbench.local.state.store  # noqa: F401
 
 
 def main() -> None:

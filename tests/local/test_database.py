@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from fanbench import Client
 from fanbench.errors import LocalServerError, UsageError
-from fanbench.local import database as database_module
-from fanbench.local.claims import claim
-from fanbench.local.database import Hold
-from fanbench.local.database_url import check_database_url, without_password
 from fanbench.local.folder import DataFolder, open_data_folder
 from fanbench.local.kept_options import read_options, save_options
 from fanbench.local.launcher import stop_server
 from fanbench.local.settings import ServerSettings
-from fanbench.local.store import Store
+from fanbench.local.state import database as database_module
+from fanbench.local.state.claims import claim
+from fanbench.local.state.database import Hold
+from fanbench.local.state.database_url import check_database_url, without_password
+from fanbench.local.state.store import Store
 from fanbench.wire.messages import RunState
 from tests.postgres import PASSWORD, Postgres, find_programs, run_postgres
 

@@ -20,7 +20,7 @@ from fanbench.local.address import LocalServer, find_server
 from fanbench.local.executor.lifetime import children
 from fanbench.local.folder import open_data_folder
 from fanbench.local.launcher import ensure_server, stop_server
-from fanbench.local.store import Store
+from fanbench.local.state.store import Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
 

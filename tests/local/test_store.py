@@ -26,8 +26,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fanbench.errors import LocalServerError
-from fanbench.local.database import MIGRATIONS, REVISIONS, open_engine
-from fanbench.local.store import Base, RunRow, Store, UsageRow, VersionRow
+from fanbench.local.state.database import MIGRATIONS, REVISIONS, open_engine
+from fanbench.local.state.store import Base, RunRow, Store, UsageRow, VersionRow
 from fanbench.wire.messages import Citation, RunState
 from tests.postgres import Postgres
 
@@ -319,7 +319,7 @@ async def test_the_migrations_make_the_tables(database: Path | str) -> None:
 def test_a_start_without_migrations_does_not_import_alembic(tmp_path: Path) -> None:
     """A server whose database has the schema of this fanbench starts without Alembic, and without PostgreSQL."""
     code = (
-        "import anyio, sys; from pathlib import Path; from fanbench.local.store import Store\n"
+        "import anyio, sys; from pathlib import Path; from fanbench.local.state.store import Store\n"
         "async def main():\n"
         "    async with Store.open(Path(sys.argv[1])): pass\n"
         "anyio.run(main)\n"

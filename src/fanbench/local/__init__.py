@@ -2,7 +2,8 @@
 
     app ── routes ── scheduler ── carriers ──┬─ executor      the process of a run: the real SDK, cell by cell
              │            │                   └─ ray           the same, on the machines of a cluster
-             │            ├── store, logs                      SQLite or PostgreSQL, and files of the data folder
+             │            ├── state                            SQLite or PostgreSQL
+             │            ├── logs                             files of the data folder
              │            └── outputs                          files of the data folder, or an object store
              └── models                                        what runs talk to, through the Model Proxy (routes/proxy,
                                                                in processes of its own with proxy_workers)

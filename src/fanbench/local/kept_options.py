@@ -15,9 +15,9 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.errors import LocalServerError
-from fanbench.local.database_url import without_password
 from fanbench.local.folder import PRIVATE, DataFolder
 from fanbench.local.settings import ServerSettings
+from fanbench.local.state.database_url import without_password
 
 __all__ = ["flags_of", "read_options", "save_options"]
 

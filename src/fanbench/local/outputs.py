@@ -19,7 +19,7 @@ from fanbench._util.concurrency import settle
 from fanbench.errors import LocalServerError
 from fanbench.local.folder import PRIVATE, DataFolder
 from fanbench.local.object_store import ObjectStore, StoredFile
-from fanbench.local.store import RunRow
+from fanbench.local.state.store import RunRow
 from fanbench.local.zips import write_output_zip, zip_name
 from fanbench.wire.messages import RunState
 

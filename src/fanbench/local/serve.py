@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fanbench.local.models.pool import ModelPool
     from fanbench.local.proxy_workers.processes import ProxyWorkers
     from fanbench.local.scheduler import Scheduler
-    from fanbench.local.store import Store
+    from fanbench.local.state.store import Store
     from fanbench.local.wire import Services
 
 _log = structlog.get_logger(__name__)
@@ -197,12 +197,12 @@ async def _services(
     say: Callable[[str], None],
 ) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
-    from fanbench.local.database import Hold
     from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
     from fanbench.local.outputs import Outputs
     from fanbench.local.scheduler import Scheduler
+    from fanbench.local.state.database import Hold
     from fanbench.local.wire import Services
 
     make = make_engine
@@ -302,8 +302,8 @@ async def _proxy_workers(
 
 @asynccontextmanager
 async def _open_store(folder: DataFolder, database: Path | str) -> AsyncIterator[Store]:
-    from fanbench.local.claims import claim
-    from fanbench.local.store import Store
+    from fanbench.local.state.claims import claim
+    from fanbench.local.state.store import Store
 
     async with Store.open(database) as store:
         await claim(folder, store, database)

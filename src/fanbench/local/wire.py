@@ -14,14 +14,14 @@ from starlette.responses import Response
 
 from fanbench.local.advertise import Addresses
 from fanbench.local.carriers import Carrier
-from fanbench.local.database import Hold
 from fanbench.local.environments import Environments
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.outputs import Outputs
 from fanbench.local.scheduler import Scheduler
 from fanbench.local.settings import ServerSettings
-from fanbench.local.store import Store
+from fanbench.local.state.database import Hold
+from fanbench.local.state.store import Store
 from fanbench.wire.messages import ErrorBody, encode
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from click.core import ParameterSource
 
 from fanbench.cli.options import AT_LEAST_1, FOLDER, data_option, value_option
 from fanbench.errors import UsageError
-from fanbench.local.database_url import DATABASE_VARIABLE, check_database_url
 from fanbench.local.executor import Isolation
+from fanbench.local.state.database_url import DATABASE_VARIABLE, check_database_url
 
 __all__ = ["serve", "stop"]
 

@@ -48,7 +48,7 @@ from fanbench.local.proxy_workers.link import (
 )
 from fanbench.local.routes.proxy import ModelProxy
 from fanbench.local.server_log import log_into
-from fanbench.local.store import Store
+from fanbench.local.state.store import Store
 
 _IDLE = 600.0
 """Seconds after which engines may release memory. Here they hold none."""

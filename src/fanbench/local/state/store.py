@@ -39,7 +39,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeEngine
 
 from fanbench._util.text import without_surrogates
-from fanbench.local.database import RECONNECT_SECONDS, is_duplicate, is_unreachable, open_engine
+from fanbench.local.state.database import RECONNECT_SECONDS, is_duplicate, is_unreachable, open_engine
 from fanbench.wire.messages import Citation, CreationState, RunState
 
 _log = structlog.get_logger(__name__)

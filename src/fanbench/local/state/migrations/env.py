@@ -1,4 +1,4 @@
-"""Alembic executes this file to migrate the database to which `fanbench.local.database` is connected."""
+"""Alembic executes this file to migrate the database to which `fanbench.local.state.database` is connected."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from fanbench._util.install import install_command
 from fanbench.errors import LocalServerError
-from fanbench.local.database_url import without_password
+from fanbench.local.state.database_url import without_password
 
 __all__ = [
     "MIGRATIONS",

@@ -10,9 +10,9 @@ import msgspec
 
 from fanbench._util import files
 from fanbench.errors import LocalServerError
-from fanbench.local.database import shown
 from fanbench.local.folder import PRIVATE, DataFolder
-from fanbench.local.store import Store
+from fanbench.local.state.database import shown
+from fanbench.local.state.store import Store
 
 __all__ = ["claim"]
 
