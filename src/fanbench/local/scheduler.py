@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +16,7 @@ import anyio.to_thread
 import structlog
 
 from fanbench.errors import LocalServerError
-from fanbench.local.carriers import Carrier, Started
+from fanbench.local.carriers import Carrier
 from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
 from fanbench.local.carriers.local import KEY_MARGIN
 from fanbench.local.environments import TIME_LIMIT
@@ -53,6 +53,24 @@ class _Progress:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     started: anyio.Event = field(default_factory=anyio.Event)
     ended: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Execution:
+    """A notebook to be carried out. Each attempt has a number, from 1."""
+
+    version: VersionRow
+    folder: Path
+    log: LiveLog
+    started: Callable[[int], Awaitable[None]]
+    """Awaited when an attempt leaves the queue of the carrier."""
+    model: str = ""
+    """The model, and the judge: empty for the server's choice."""
+    judge: str = ""
+    effort: str = ""
+    """The reasoning effort of the model; empty for the model as it is."""
+    place: Callable[[int], str] = lambda _attempt: ""
+    """Where the output of an attempt goes."""
 
 
 class Scheduler:
@@ -168,13 +186,16 @@ class Scheduler:
             return
         log = LiveLog(self._folder.creation_log(version.id), self._settings.log_limit_mb * 1_000_000)
 
-        async def started() -> None:
+        async def started(_attempt: int) -> None:
             log.open()
             await self._store.update(VersionRow, version.id, state=CreationState.RUNNING)
             progress.started.set()
 
+        folder = self._folder.creation(version.id)
         try:
-            outcome = await self._execute(version, self._folder.creation(version.id), log, started)
+            outcome = await self._execute(
+                _Execution(version=version, folder=folder, log=log, started=started)
+            )
         finally:
             log.close()
         state, error = await anyio.to_thread.run_sync(judge_creation, version.slug, outcome, log.path)
@@ -202,26 +223,28 @@ class Scheduler:
         if run is None or run.cancelled:
             return
         log = LiveLog(self._folder.log(run.id), self._settings.log_limit_mb * 1_000_000)
-        attempt = run.attempt
 
-        def place() -> str:
-            nonlocal attempt
-            attempt += 1
-            return self._outputs.place(run.id, attempt)
-
-        async def started() -> None:
+        async def started(attempt: int) -> None:
             log.open()
             first = {} if run.id in self.logs else {"started": now()}
-            await self._store.update(RunRow, run.id, state=RunState.RUNNING, attempt=attempt, **first)
+            number = run.attempt + attempt
+            await self._store.update(RunRow, run.id, state=RunState.RUNNING, attempt=number, **first)
             self.logs[run.id] = log
             progress.started.set()
 
+        execution = _Execution(
+            version=run.version,
+            folder=self._folder.run(run.id),
+            log=log,
+            started=started,
+            model=run.model,
+            judge=run.judge,
+            effort=run.effort,
+            place=lambda attempt: self._outputs.place(run.id, run.attempt + attempt),
+        )
         try:
-            folder = self._folder.run(run.id)
             await self._outputs.delete_here([run.id])
-            outcome = await self._execute(
-                run.version, folder, log, started, run.model, run.judge, effort=run.effort, place=place
-            )
+            outcome = await self._execute(execution)
             state, error = await anyio.to_thread.run_sync(judge_run, run.version.slug, outcome, log.path)
             result = None
             if state is RunState.COMPLETED:
@@ -232,27 +255,16 @@ class Scheduler:
             self.logs.pop(run.id, None)
             log.close()
 
-    async def _execute(
-        self,
-        version: VersionRow,
-        folder: Path,
-        log: LiveLog,
-        started: Started,
-        model: str = "",
-        judge: str = "",
-        *,
-        effort: str = "",
-        place: Callable[[], str] = str,
-    ) -> Outcome:
-        """Run the version's notebook in `folder` on `model` at `effort`, with `judge`; or with the server's choices.
-
-        `place` says for each attempt where its output goes.
-        """
+    async def _execute(self, execution: _Execution) -> Outcome:
+        """Carry out the notebook, again if its machine is lost. What the server cannot do is a failure of the run."""
+        log = execution.log
         try:
-            models = _choose_models(self._pool.catalog, self._pool.mistake, self._folder, model, judge)
+            model, judge = _choose_models(
+                self._pool.catalog, self._pool.mistake, self._folder, execution.model, execution.judge
+            )
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    return await self._attempt(version, folder, log, started, *models, effort, place())
+                    return await self._attempt(execution, attempt, model, judge)
                 except RunLost as lost:
                     if self._stopping or attempt == _ATTEMPTS:
                         raise LocalServerError(f"The run was lost: {lost}.") from None
@@ -264,22 +276,14 @@ class Scheduler:
             return Outcome(failure=message)
 
     async def _attempt(
-        self,
-        version: VersionRow,
-        folder: Path,
-        log: LiveLog,
-        started: Started,
-        model: ModelSpec,
-        judge: ModelSpec,
-        effort: str,
-        outputs: str,
+        self, execution: _Execution, attempt: int, model: ModelSpec, judge: ModelSpec
     ) -> Outcome:
         """Carry out the notebook once, with a key of its own: what is left of a lost attempt has none that is valid."""
-        settings = self._settings
+        settings, version, log = self._settings, execution.version, execution.log
         key = f"fbp-{secrets.token_urlsafe(24)}"
         notebook, own_requirements = await anyio.to_thread.run_sync(self._read_notebook, version)
         job = NotebookJob(
-            name=str(folder.relative_to(self._folder.root)),
+            name=str(execution.folder.relative_to(self._folder.root)),
             notebook=notebook,
             variables=self._variables(key, model, judge),
             pass_on=settings.run_environment,
@@ -288,13 +292,13 @@ class Scheduler:
             time_limit=settings.run_timeout,
             memory_mb=settings.run_memory_mb,
             disk_mb=settings.run_disk_mb,
-            outputs=outputs,
+            outputs=execution.place(attempt),
         )
 
         async def begin() -> None:
             lifetime = timedelta(seconds=TIME_LIMIT + job.time_limit + KEY_MARGIN)
-            await self._store.add_token(key, lifetime, model.slug, effort)
-            await started()
+            await self._store.add_token(key, lifetime, model.slug, execution.effort)
+            await execution.started(attempt)
 
         self._logs_of_keys[digest(key)] = log
         try:
