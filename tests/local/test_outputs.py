@@ -47,7 +47,7 @@ def finished_run(folder: Path, size: int = 1000) -> Path:
 
 async def open_outputs(root: Path, url: str) -> Outputs:
     root.mkdir(exist_ok=True)
-    return await Outputs.open(DataFolder(root), url)
+    return await Outputs.open(DataFolder(root), url, owner=root.name)
 
 
 async def download(

@@ -25,7 +25,7 @@ PRIVATE = 0o600
 
 _PRIVATE_FOLDER = 0o700
 _OURS = re.compile(
-    r"(format\.json|identity|lock|token|ray-token|serve\.json|server\.(json|log)|worker\.log|ray\.log|models\.toml"
+    r"(format\.json|lock|token|ray-token|serve\.json|server\.(json|log)|worker\.log|ray\.log|models\.toml"
     r"|database\.json|state\.sqlite(-\w+)?"
     r"|models|environments|datasets|tmp|logs|tasks|runs|outputs|workers)$|\..*\.part$"
 )
@@ -39,8 +39,6 @@ class DataFolder:
         self.notes: list[str] = []
         """What `open_data_folder` has found or changed, in sentences for the person who starts the server."""
         self.format_file = root / "format.json"
-        self.identity_file = root / "identity"
-        """What marks the place of `--files` as this server's."""
         self.lock_file = root / "lock"
         self.token_file = root / "token"
         self.server_file = root / "server.json"

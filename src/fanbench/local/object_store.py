@@ -71,9 +71,9 @@ class ObjectStore:
         self._store = _open(self.url, create=create)
 
     async def check(self, owner: str) -> None:
-        """Make sure that files can be written, read and deleted, and that they are those of one server only.
+        """Make sure that files can be written, read and deleted, and that they are those of one database only.
 
-        `owner` is the server's identity.
+        `owner` is the id of the database, whose runs have the numbers that are in the names of files.
         """
         probe, content = f"fanbench-check-{secrets.token_hex(8)}", owner.encode()
         await self._write(probe, content)

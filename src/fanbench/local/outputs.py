@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 from collections.abc import Iterable
 from functools import partial
@@ -14,10 +13,8 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from fanbench._util import files
 from fanbench._util.concurrency import settle
-from fanbench.errors import LocalServerError
-from fanbench.local.folder import PRIVATE, DataFolder
+from fanbench.local.folder import DataFolder
 from fanbench.local.object_store import ObjectStore, StoredFile
 from fanbench.local.state.store import RunRow
 from fanbench.local.zips import write_output_zip, zip_name
@@ -40,16 +37,16 @@ class Outputs:
         self._store = store
 
     @classmethod
-    async def open(cls, folder: DataFolder, url: str) -> Outputs:
-        """With an empty `url`, outputs stay in the folders of the runs.
+    async def open(cls, folder: DataFolder, url: str, owner: str) -> Outputs:
+        """With an empty `url`, outputs stay in the folders of the runs. Otherwise the place becomes that of `owner`.
 
         Raises:
-            LocalServerError: The place cannot be used, or another server uses it.
+            LocalServerError: The place cannot be used, or is another owner's.
         """
         if not url:
             return cls(folder)
         store = ObjectStore(url, create=True)
-        await store.check(await anyio.to_thread.run_sync(_identity, folder))
+        await store.check(owner)
         return cls(folder, store)
 
     def place(self, run_id: int, attempt: int) -> str:
@@ -105,14 +102,6 @@ class Outputs:
             shutil.rmtree(self._folder.run(run_id), ignore_errors=True)
             for include_source in (False, True):
                 self._folder.output(run_id, include_source=include_source).unlink(missing_ok=True)
-
-
-def _identity(folder: DataFolder) -> str:
-    """What distinguishes this server from others. Its data folder keeps it, as it keeps what its runs belong to."""
-    with files.output_errors(f"write {folder.identity_file}", kind=LocalServerError):
-        if not folder.identity_file.exists():
-            files.write(folder.identity_file, secrets.token_hex(16), mode=PRIVATE)
-        return folder.identity_file.read_text(encoding="ascii")
 
 
 def _stem(run_id: int, attempt: int) -> str:

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -36,8 +35,10 @@ if TYPE_CHECKING:
     from fanbench.local.carriers import Carrier
     from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool
+    from fanbench.local.outputs import Outputs
     from fanbench.local.proxy_workers.processes import ProxyWorkers
     from fanbench.local.scheduler import Scheduler
+    from fanbench.local.state.database import Hold
     from fanbench.local.state.store import Store
     from fanbench.local.wire import Services
 
@@ -200,9 +201,7 @@ async def _services(
     from fanbench.local.environments import Environments
     from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
-    from fanbench.local.outputs import Outputs
     from fanbench.local.scheduler import Scheduler
-    from fanbench.local.state.database import Hold
     from fanbench.local.wire import Services
 
     make = make_engine
@@ -212,11 +211,8 @@ async def _services(
         make = Replayer(settings.replay).engine
     aliases = dict(settings.model_aliases)
     environments = Environments(folder.environments)
-    outputs = await Outputs.open(folder, settings.files)
-    database = settings.database or folder.database
     async with (
-        Hold.of(database) as hold,
-        _open_store(folder, database) as store,
+        _state(settings, folder) as (hold, store, outputs),
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
         _carrier(settings, folder, environments, say) as carrier,
         Scheduler(
@@ -238,6 +234,20 @@ async def _services(
             addresses=addresses,
             token=folder.read_token(),
         )
+
+
+@asynccontextmanager
+async def _state(settings: ServerSettings, folder: DataFolder) -> AsyncIterator[tuple[Hold, Store, Outputs]]:
+    """The database and the place for outputs, which belong to the data folder and to each other."""
+    from fanbench.local.outputs import Outputs
+    from fanbench.local.state.claims import claim
+    from fanbench.local.state.database import Hold
+    from fanbench.local.state.store import Store
+
+    database = settings.database or folder.database
+    async with Hold.of(database) as hold, Store.open(database) as store:
+        identity = await claim(folder, store, database)
+        yield hold, store, await Outputs.open(folder, settings.files, identity)
 
 
 def _carrier(
@@ -298,16 +308,6 @@ async def _proxy_workers(
     workers = ProxyWorkers(setup, folder, listener, pool, scheduler.note)
     async with workers.running(settings.proxy_workers):
         yield workers
-
-
-@asynccontextmanager
-async def _open_store(folder: DataFolder, database: Path | str) -> AsyncIterator[Store]:
-    from fanbench.local.state.claims import claim
-    from fanbench.local.state.store import Store
-
-    async with Store.open(database) as store:
-        await claim(folder, store, database)
-        yield store
 
 
 async def _serve_http(

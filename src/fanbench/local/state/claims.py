@@ -25,8 +25,8 @@ class _Claim(msgspec.Struct, frozen=True):
     """Where the database was last; it may have moved."""
 
 
-async def claim(folder: DataFolder, store: Store, database: Path | str) -> None:
-    """Tie the data folder and its database to each other, if neither belongs to another one.
+async def claim(folder: DataFolder, store: Store, database: Path | str) -> str:
+    """Tie the data folder and its database to each other, if neither belongs to another one. Return the database's id.
 
     Raises:
         LocalServerError: One of them does.
@@ -35,7 +35,7 @@ async def claim(folder: DataFolder, store: Store, database: Path | str) -> None:
     kept = await anyio.to_thread.run_sync(_read, folder)
     identity = await store.identity()
     if kept is not None and kept.id == identity:
-        return
+        return identity
     # Whoever has deleted the SQLite file wants to begin again.
     own = isinstance(database, Path) and (kept is None or kept.place == place)
     if kept is not None and not own:
@@ -59,6 +59,7 @@ async def claim(folder: DataFolder, store: Store, database: Path | str) -> None:
     content = msgspec.json.encode(_Claim(identity, place)) + b"\n"
     with files.output_errors(f"write {folder.database_file}", kind=LocalServerError):
         await anyio.to_thread.run_sync(lambda: files.write(folder.database_file, content, mode=PRIVATE))
+    return identity
 
 
 def _read(folder: DataFolder) -> _Claim | None:
