@@ -85,63 +85,24 @@ async def serve(
         log_into(folder.server_log),
         _listening(settings) as (listener, proxy_listener),
     ):
-        for note in folder.notes:
-            _log.warning(note)
-            say(note)
-        if settings.record is not None:
-            say(f"Answers of models are recorded in {settings.record}.")
-        if settings.replay is not None:
-            say(f"Answers of models come from {settings.replay}. No model is asked.")
         proxy_port = proxy_listener.getsockname()[1] if proxy_listener is not None else None
         addresses = _addresses(settings, listener.getsockname()[1], proxy_port, say)
-        if not addresses.model_proxy.startswith(f"{addresses.local}/"):
-            say(f"Runs reach models at {addresses.model_proxy}.")
+        _announce(settings, folder, addresses, say)
         address = Address(addresses.local, os.getpid(), str(folder.token_file), settings.stop_timeout)
 
-        def warm_up_failed(error: LocalServerError) -> None:
-            _log.error("runs cannot be started", error=str(error))
-            cannot_run(error)
-
-        def unprotected(what: Protection, reason: str) -> None:
-            text = _UNPROTECTED[what].format(reason=reason)
-            _log.warning(text)
-            say(text)
-
-        async def prepare_packages(services: Services) -> None:
-            try:
-                # The first run need not wait until the metadata of all packages has been read.
-                await services.environments.constraints()
-                await services.environments.prepare(settings.requirements, _log.info)
-            except LocalServerError as error:
-                warm_up_failed(error)
-
-        async def keep_database(services: Services) -> None:
-            try:
-                await services.hold.keep()
-            except LocalServerError:
-                services.store.patience = 0  # what ends with this server need not wait for the database
-                raise
+        def answering() -> None:
+            files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
+            listening(address)
 
         async with (
             _services(settings, folder, addresses, proxy_listener, say) as services,
-            anyio.create_task_group() as preparing,
+            _background(services, cannot_run, say),
         ):
-            services.carrier.warm_up(warm_up_failed, unprotected)
-            if settings.engine == "local":
-                preparing.start_soon(prepare_packages, services)
-            preparing.start_soon(services.store.keep_usage)
-            preparing.start_soon(keep_database, services)
             save_options(folder, settings)
-
-            def answering() -> None:
-                files.write(folder.server_file, msgspec.json.encode(address) + b"\n", mode=PRIVATE)
-                listening(address)
-
             try:
                 await _serve_http(services, listener, limit, answering, say)
             finally:
                 folder.server_file.unlink(missing_ok=True)
-                preparing.cancel_scope.cancel()
 
 
 def check_installed() -> None:
@@ -159,6 +120,21 @@ def check_installed() -> None:
     ):
         if importlib.util.find_spec(name) is None:
             raise missing_extra(f"no package {name}")
+
+
+def _announce(
+    settings: ServerSettings, folder: DataFolder, addresses: Addresses, say: Callable[[str], None]
+) -> None:
+    """Say what is unusual about this server."""
+    for note in folder.notes:
+        _log.warning(note)
+        say(note)
+    if settings.record is not None:
+        say(f"Answers of models are recorded in {settings.record}.")
+    if settings.replay is not None:
+        say(f"Answers of models come from {settings.replay}. No model is asked.")
+    if not addresses.model_proxy.startswith(f"{addresses.local}/"):
+        say(f"Runs reach models at {addresses.model_proxy}.")
 
 
 @contextlib.contextmanager
@@ -308,6 +284,50 @@ async def _proxy_workers(
     workers = ProxyWorkers(setup, folder, listener, pool, scheduler.note)
     async with workers.running(settings.proxy_workers):
         yield workers
+
+
+@asynccontextmanager
+async def _background(
+    services: Services, cannot_run: Callable[[LocalServerError], None], say: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Prepare for the first run during the block, keep hold of the database, and write the usage of models."""
+
+    def warm_up_failed(error: LocalServerError) -> None:
+        _log.error("runs cannot be started", error=str(error))
+        cannot_run(error)
+
+    def unprotected(what: Protection, reason: str) -> None:
+        text = _UNPROTECTED[what].format(reason=reason)
+        _log.warning(text)
+        say(text)
+
+    async with anyio.create_task_group() as tasks:
+        services.carrier.warm_up(warm_up_failed, unprotected)
+        if services.settings.engine == "local":
+            tasks.start_soon(_prepare_packages, services, warm_up_failed)
+        tasks.start_soon(services.store.keep_usage)
+        tasks.start_soon(_keep_database, services)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+async def _prepare_packages(services: Services, failed: Callable[[LocalServerError], None]) -> None:
+    """Install what runs need, and read the metadata of all packages, for which the first run need not wait."""
+    try:
+        await services.environments.constraints()
+        await services.environments.prepare(services.settings.requirements, _log.info)
+    except LocalServerError as error:
+        failed(error)
+
+
+async def _keep_database(services: Services) -> None:
+    try:
+        await services.hold.keep()
+    except LocalServerError:
+        services.store.patience = 0  # what ends with this server need not wait for the database
+        raise
 
 
 async def _serve_http(
