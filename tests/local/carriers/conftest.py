@@ -14,7 +14,7 @@ from .rigs import LocalRig, RayRig, Rig
 
 @pytest.fixture(scope="session")
 async def ray_nodes() -> AsyncIterator[RayNodes]:
-    """A head without processors, and two nodes of one."""
+    """A head without processors, and a node of one. Tests add others as they need them."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     # The path of pytest's folders would be too long for Ray's sockets.
@@ -32,7 +32,7 @@ async def local_rig(tmp_path_factory: pytest.TempPathFactory, datasets: Path) ->
 @pytest.fixture(scope="session")
 async def ray_rig(
     tmp_path_factory: pytest.TempPathFactory, datasets: Path, ray_nodes: RayNodes
-) -> AsyncIterator[Rig]:
+) -> AsyncIterator[RayRig]:
     async with RayRig.open(tmp_path_factory.mktemp("ray"), ray_nodes, datasets) as rig:
         yield rig
 

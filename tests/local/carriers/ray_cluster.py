@@ -18,6 +18,12 @@ from anyio.abc import Process
 from fanbench.local.carriers.ray.carrier import Cluster
 from fanbench.local.executor.lifetime import descendants
 
+SECRETS = {
+    "FANBENCH_DATABASE": "postgresql://me:a-password@db/bench",
+    "FANBENCH_TOKEN": "a-token-of-the-server",
+}
+"""In the environment of each server, and not for its workers."""
+
 START_SECONDS = 60
 STARTS = 3
 """A node gives up if its parts need over 15 s."""
@@ -35,7 +41,7 @@ class RayNodes:
 
     @staticmethod
     @asynccontextmanager
-    async def open(folder: Path, *, nodes: int = 2) -> AsyncIterator[RayNodes]:
+    async def open(folder: Path) -> AsyncIterator[RayNodes]:
         token = folder / "token"
         token.write_text("0123456789abcdef" * 4)
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
@@ -49,7 +55,7 @@ class RayNodes:
         cluster = RayNodes(folder, environment)
         try:
             await cluster.add(cpus=0)
-            await cluster.ensure(nodes)
+            await cluster.add()
             yield cluster
         finally:
             with anyio.CancelScope(shield=True):
@@ -81,7 +87,7 @@ class RayNodes:
         raise AssertionError((self.folder / f"{ip}.log").read_text())
 
     async def ensure(self, number: int) -> None:
-        """Start as many nodes as are missing beside the head. A test may leave one, and starts those that it needs."""
+        """Start as many nodes as are missing beside the head."""
         async with anyio.create_task_group() as starting:
             for _ in range(number + 1 - len(self.nodes)):
                 starting.start_soon(self.add)
@@ -120,7 +126,7 @@ class RayNodes:
             address=self.head,
             folder=folder,
             datasets=datasets,
-            environment=self.environment,
+            environment=self.environment | SECRETS,
             **options,  # type: ignore[arg-type]
         )
 

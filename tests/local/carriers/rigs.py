@@ -92,3 +92,13 @@ class RayRig:
 
 def output_of(root: Path, name: str) -> Path:
     return root / "outputs" / f"{name.replace('/', '-')}.zip"
+
+
+def driver_of(folder: Path) -> int:
+    """The driver of the carrier with this data folder: the only one that was started with its log as stderr."""
+    (driver,) = [
+        pid
+        for pid in children(os.getpid())
+        if os.path.realpath(f"/proc/{pid}/fd/2") == os.path.realpath(folder / "ray.log")
+    ]
+    return driver

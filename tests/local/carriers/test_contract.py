@@ -2,97 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import secrets
+import os
+import signal
 import zipfile
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
 from fanbench.errors import LocalServerError
-from fanbench.local.carriers.job import NotebookJob, Outcome, RunFile, RunLost
-from fanbench.local.executor.environment import model_variables
+from fanbench.local.carriers.job import Outcome, RunFile
 
-from .rigs import Rig
+from .jobs import SLEEPERS, Record, carry_out, job_of, new_marker, none_left, processes_with, sleeping
+from .ray_cluster import SECRETS
+from .rigs import RayRig, Rig, driver_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
-
-_numbers = count(1)
-
-SLEEPERS = """
-import subprocess, sys
-for _ in range(3):
-    subprocess.Popen(["sleep", "{marker}"])
-subprocess.Popen(["setsid", "sleep", "{marker}"])
-print("begun", flush=True)
-"""
-"""Starts children that outlive their notebook if they can. The marker is a number of seconds that no other has."""
-
-
-def job_of(code: str, **fields: Any) -> NotebookJob:
-    cell: dict[str, Any] = {
-        "cell_type": "code",
-        "metadata": {},
-        "execution_count": None,
-        "outputs": [],
-        "source": code,
-    }
-    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    variables = model_variables(
-        proxy_url="http://127.0.0.1:9/models",
-        proxy_key="key",
-        model="test/four",
-        judge="test/four",
-        available=["test/four"],
-    )
-    settings = {"time_limit": 60.0, "variables": variables, **fields}
-    return NotebookJob(name=f"runs/{next(_numbers)}", notebook=json.dumps(notebook), **settings)
-
-
-class Record:
-    """What a carrier said of one job."""
-
-    def __init__(self) -> None:
-        self.pieces: list[tuple[str, bytes]] = []
-        self.starts = 0
-        self.begun = anyio.Event()
-
-    async def started(self) -> None:
-        assert not self.pieces, "output before the start"
-        self.starts += 1
-
-    def append(self, stream: str, data: bytes) -> None:
-        self.pieces.append((stream, data))
-        if b"begun" in self.text():
-            self.begun.set()
-
-    def text(self, stream: str = "stdout") -> bytes:
-        return b"".join(data for name, data in self.pieces if name == stream)
-
-
-async def carry_out(rig: Rig, job: NotebookJob) -> tuple[Outcome, Record]:
-    record = Record()
-    with anyio.fail_after(90):
-        return await rig.carrier.run(job, record.started, record.append), record
-
-
-def processes_with(marker: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:  # it has just ended
-            continue
-        if marker.encode() in words:
-            found.append(path.parent.name)
-    return found
-
-
-def new_marker() -> str:
-    return f"9{secrets.randbelow(10**8):08}"
 
 
 async def test_a_run_is_brought_back_whole(rig: Rig) -> None:
@@ -183,22 +108,11 @@ async def test_a_cancelled_run_leaves_no_process(rig: Rig) -> None:
 
 async def test_a_worker_that_is_killed(rig: Rig) -> None:
     """Its run is lost, not failed, none of its processes is left, and the next run has a new worker."""
-    marker, record = new_marker(), Record()
-    job = job_of(f"{SLEEPERS.format(marker=marker)}\nimport time; time.sleep(600)")
-    reasons = []
-
-    async def lose() -> None:
-        with pytest.raises(RunLost) as caught:
-            await rig.carrier.run(job, record.started, record.append)
-        reasons.append(str(caught.value))
-
+    marker, reasons = new_marker(), list[str]()
     with anyio.fail_after(90):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lose)
-            await record.begun.wait()
+        async with sleeping(rig.carrier, marker, reasons):
             await rig.kill_worker()
-        while processes_with(marker):
-            await anyio.sleep(0.02)
+    await none_left(marker)
     assert reasons[0]
     assert not reasons[0].endswith(".")
     outcome, _ = await carry_out(rig, job_of("print(1)"))
@@ -254,3 +168,76 @@ async def test_many_runs_at_once(rig: Rig) -> None:
                 job = job_of(f"import time; time.sleep(0.1); print({number})")
                 tasks.start_soon(rig.carrier.run, job, record.started, record.append)
     assert [record.text() for record in records] == [f"{n}\n".encode() for n in range(12)]
+
+
+# --- What only a cluster can suffer. Here, so that one process of xdist has the cluster of all tests ---
+
+
+@pytest.mark.slow
+async def test_nothing_of_the_server_reaches_a_worker(ray_rig: RayRig) -> None:
+    """No process of Ray's has the server's database, its token, or other variables of its environment."""
+    record = Record()
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ray_rig.carrier.run, job_of(RUN_THAT_LOOKS), record.started, record.append)
+            await record.begun.wait()
+            pids = [*ray_rig.nodes.workers(), driver_of(ray_rig.root)]
+            assert len(pids) == 2
+            told = b"".join(
+                Path(f"/proc/{pid}/{name}").read_bytes() for pid in pids for name in ("environ", "cmdline")
+            )
+            tasks.cancel_scope.cancel()
+    assert b"RAY_AUTH_MODE" in told
+    for secret in SECRETS.values():
+        assert secret.encode() not in told
+        assert secret.encode() not in record.text()
+    assert str(ray_rig.nodes.folder / "token").encode() not in record.text()
+
+
+RUN_THAT_LOOKS = """
+import os, pathlib, time
+print(dict(os.environ))
+for path in pathlib.Path('/proc').glob('[0-9]*/environ'):
+    try:
+        print(path.read_bytes())
+    except OSError:
+        pass
+print('begun', flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+async def test_worker_folders_are_emptied(ray_rig: RayRig) -> None:
+    """Nothing of an ended run is left on its machine."""
+    outcome, _ = await carry_out(ray_rig, job_of("open('secret.txt', 'w').write('x')"))
+    assert outcome.failure is None
+    assert [*ray_rig.nodes.folder.glob("workers/worker-*/runs/*")] == []
+
+
+@pytest.mark.slow
+async def test_a_server_that_ends(ray_rig: RayRig) -> None:
+    """The runs of a driver that is killed, as with its server, end with it, and another carries out new ones."""
+    marker, reasons = new_marker(), list[str]()
+    with anyio.fail_after(60):
+        async with sleeping(ray_rig.carrier, marker, reasons):
+            os.kill(driver_of(ray_rig.root), signal.SIGKILL)
+    assert reasons == ["the connection to Ray was lost"]
+    await none_left(marker)
+    outcome, _ = await carry_out(ray_rig, job_of("print(1)"))
+    assert outcome.failure is None
+
+
+@pytest.mark.slow
+async def test_a_node_that_dies(ray_rig: RayRig) -> None:
+    """Its run is lost and leaves no process, and the next one is carried out by a node that joins."""
+    marker, reasons, nodes = new_marker(), list[str](), ray_rig.nodes
+    with anyio.fail_after(60):
+        async with sleeping(ray_rig.carrier, marker, reasons):
+            (worker,) = nodes.workers()
+            await nodes.kill(nodes.node_of(worker))
+    assert "died" in reasons[0]
+    await none_left(marker)
+    await nodes.add()
+    outcome, _ = await carry_out(ray_rig, job_of("print(1)"))
+    assert outcome.failure is None
