@@ -48,6 +48,7 @@ __all__ = [
 _PYTHONS = ((3, 11), (3, 13))
 PACKAGES = (
     "aiosqlite",
+    "alembic",
     "google-re2",
     "ipython",
     "kaggle-benchmarks",
