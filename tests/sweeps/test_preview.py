@@ -25,7 +25,7 @@ from fanbench.sweeps.attempts import (
     content_identity,
     version_identity,
 )
-from fanbench.sweeps.decide import PushStep
+from fanbench.sweeps.decide import PushStep, Step
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.preview import Counts, Preview, preview, read_quotas
 from fanbench.sweeps.spec import Rules
@@ -35,6 +35,8 @@ from fanbench.wire.messages import (
     CreationState,
     QuotaBalance,
     RefillPeriod,
+    Run,
+    RunState,
     Task,
     TaskQuota,
 )
@@ -230,7 +232,7 @@ def test_a_new_version_of_a_task_that_is_there_gives_a_warning() -> None:
     there = [pushed(f"t{number}", seen=task(f"t{number}", version=number)) for number in range(1, 8)]
     names = ", ".join(f"t{number} (version {number})" for number in range(1, 6))
     (warning,) = preview(plan(*there)).warnings
-    assert warning.startswith(f"On the server already: {names} and 2 more. A new version is pushed")
+    assert warning.startswith(f"On the server already: {names} and 2 more. No run of it shows")
     assert preview(plan(existing("x", CreationState.COMPLETED), pushed())).warnings == ()
 
 
@@ -334,10 +336,52 @@ def test_the_text_of_a_plan() -> None:
         "Will push 2 tasks, schedule 9, watch 1; 2 done already; about 54 calls\n"
         "Left of the daily quota: 5 of 10 runs\n"
         "Left of the monthly quota of the Model Proxy: $1.75 of $2.25\n"
-        "Warning: On the server already: again (version 1). A new version is pushed, also of a file that has not "
-        "changed, and earlier runs stay with their version. To run what is there, name the task, not its file.\n"
+        "Warning: On the server already: again (version 1). No run of it shows whether it is the same, so a "
+        "new version is pushed, also of a file that has not changed, and earlier runs stay with their version. To run "
+        "what is there, name the task, not its file.\n"
         "Warning: 9 runs to schedule, and only 5 left of the daily quota."
     )
+
+
+def listed(*models: str, state: RunState = RunState.COMPLETED) -> tuple[Run, ...]:
+    return tuple(Run(id=at, model_version_slug=model, state=state) for at, model in enumerate(models, 1))
+
+
+def test_a_task_that_the_server_has_is_not_pushed() -> None:
+    """A version with the same content is run as it is, without a push or a warning; any other is pushed."""
+    there = pushed(seen=task("t", version=3))
+    same = preview(plan(replace(there, same_as_server=True)))
+    assert only(same)[:3] == (PushStep.SAME, False, Counts(schedule=3))
+    assert same.lines()[0] == "t  same as version 3  schedule 3"
+    assert same.warnings == ()
+    other = preview(plan(replace(there, same_as_server=False)))
+    assert only(other)[:2] == (PushStep.NEW_VERSION, True)
+    assert other.warnings == ()
+
+
+def test_runs_on_the_server_are_offered_and_taken_on_request() -> None:
+    """The plan tells how many runs --adopt would take, and with it how many it takes: one for each planned run."""
+    there = replace(pushed(seen=task("t", version=3)), same_as_server=True, runs=listed("a", "a", "b", "z"))
+    offered = preview(plan(there))
+    assert offered.counts == Counts(schedule=3)
+    assert "2 runs of these versions are on the server: --adopt takes them." in offered.lines()
+    taken = preview(plan(there, rules=Rules(adopt=True)))
+    assert taken.counts == Counts(adopt=2, schedule=1)
+    assert (taken.counts.planned, taken.counts.steps) == (3, frozenset({Step.SCHEDULE}))
+    assert taken.lines()[0] == "t  same as version 3  adopt 2, schedule 1"
+    assert not any("--adopt" in line for line in taken.lines())
+
+
+def test_what_was_made_or_is_taken_already_is_not_taken() -> None:
+    """A run of the journal is nobody else's, and a planned run with an attempt of its own takes none."""
+    there = replace(pushed(seen=task("t", version=1)), runs=listed("a", "b", "b"))
+    known = records(
+        attempt("a", Phase.ENDED).with_(run_id=8, state=RunState.ERRORED),
+        attempt("c", Phase.FOUND).with_(run_id=2),
+        task=TaskRecord("t", MINE, TaskPhase.READY, 1),
+    )
+    made = preview(plan(there, rules=Rules(adopt=True, retry_errored=1)), known)
+    assert made.counts == Counts(adopt=1, schedule=1, watch=1, again=1)
 
 
 def test_singular_and_plural() -> None:
@@ -371,15 +415,26 @@ def test_the_record_of_a_plan() -> None:
                     "done": 0,
                     "blocked": 0,
                     "again": 0,
+                    "adopt": 0,
                 },
                 "calls": 13,
                 "file": "t.py",
                 "version": None,
                 "datasets": [],
                 "items": None,
+                "offered": 0,
             }
         ],
-        "counts": {"schedule": 1, "find": 0, "watch": 0, "collect": 0, "done": 0, "blocked": 0, "again": 0},
+        "counts": {
+            "schedule": 1,
+            "find": 0,
+            "watch": 0,
+            "collect": 0,
+            "done": 0,
+            "blocked": 0,
+            "again": 0,
+            "adopt": 0,
+        },
         "calls": 13,
         "quotas": [
             {"kind": "task_runs", "period": "daily", "used": 1, "total": 2, "refill": None, "remaining": 1}

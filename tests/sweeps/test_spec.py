@@ -297,6 +297,7 @@ def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
         "include_source": True,
         "cancel": "queued",
         "cancel_on_interrupt": True,
+        "adopt": True,
     }
     more = {"datasets": ["a/b"], "models": ["m"], "judge": "j", "output": tmp_path / "out", "repeats": 3}
     more |= {"rerun": "t:m", "benchmark": "a/b", "efforts": ["low"], "agents": ["coder-1"]}

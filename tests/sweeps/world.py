@@ -89,6 +89,8 @@ class World:
         self.rules = rules or Rules()
         #: The planned runs that the next process is asked to make again.
         self.rerun: tuple[PlannedRun, ...] = ()
+        #: Whether the planner compares the contents of tasks with those on the server.
+        self.compares = False
         #: Models that the server does not list, each with the names close to it.
         self.unlisted: dict[str, tuple[str, ...]] = {}
         #: Text of the tasks that come from a file; one that has none is on the server already.
@@ -121,7 +123,8 @@ class World:
         text = self.texts.get(slug)
         file = Path(f"{slug}.py") if text is not None else None
         page = self.pages.get(slug)
-        return PlannedTask(slug, self._identity(slug), seen, file, text, page=page)
+        same = there.newest.text == text if there and self.compares else None
+        return PlannedTask(slug, self._identity(slug), seen, file, text, page=page, same_as_server=same)
 
     def _identity(self, slug: str) -> str:
         """Returns the identity of the content that is to be run now."""

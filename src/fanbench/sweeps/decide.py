@@ -53,6 +53,8 @@ class PushStep(enum.StrEnum):
     CHANGED = "changed"
     #: The newest version on the server is the one that the sweep pushed, with this content.
     UNCHANGED = "unchanged"
+    #: The newest version on the server has this content, though this sweep did not push it.
+    SAME = "same"
     #: An interrupted push did reach the server; its version is taken as ours.
     ADOPTED = "adopted"
     #: The creation of this very content failed, so it would fail again.
@@ -70,17 +72,24 @@ _VERSION_PREFIX = version_identity(0).removesuffix("0")
 
 
 def push_step(
-    record: TaskRecord | None, identity: str, seen: Task | None, *, retry_failed: bool = False
+    record: TaskRecord | None,
+    identity: str,
+    seen: Task | None,
+    *,
+    same: bool | None = None,
+    retry_failed: bool = False,
 ) -> PushStep:
     """Return what to do for a task with content `identity` that the server has as `seen`.
 
-    With `retry_failed`, content whose creation failed is pushed again.
+    `same` tells whether the newest version on the server certainly has this content. With `retry_failed`, content whose
+    creation failed is pushed again.
 
     | record                | on the server                   | step        |
     |-----------------------|---------------------------------|-------------|
     | (named by its slug)   | any                             | existing    |
     | any                   | nothing                         | new         |
-    | none                  | any version                     | new version |
+    | none                  | a version that is the same      | same        |
+    | none                  | any other version               | new version |
     | of other content      | any version                     | changed     |
     | pushing               | newer than the record's version | adopted     |
     | pushing               | not newer                       | new version |
@@ -95,7 +104,7 @@ def push_step(
     if seen is None:
         return PushStep.NEW
     if record is None:
-        return PushStep.NEW_VERSION
+        return PushStep.SAME if same else PushStep.NEW_VERSION
     if record.identity != identity:
         return PushStep.CHANGED
     match record.phase:

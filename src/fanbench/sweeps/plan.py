@@ -27,7 +27,7 @@ from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, 
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
 from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
 from fanbench.wire.candidates import normalize_label, same_label
-from fanbench.wire.messages import BenchmarkModel, Task
+from fanbench.wire.messages import BenchmarkModel, Run, Task
 from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import fits, join_task, slugify_task
 
@@ -42,7 +42,9 @@ class PlannedTask:
     the task as the server had it when the plan was made, if it had it. `identity` is that of the content to run
     (see `content_identity` and `version_identity`). `warnings` are those about the file, including this task of it.
     `scale` is the declared one of its values, and `page` what the file says about the page of the task. A task of the
-    sweep's benchmark has the `benchmark_version` that is in it; otherwise that is 0.
+    sweep's benchmark has the `benchmark_version` that is in it; otherwise that is 0. `same_as_server` tells whether
+    what the server has as `seen` certainly has this content, if it was compared, and `runs` are those of it that the
+    sweep may take over.
     """
 
     slug: str
@@ -55,6 +57,8 @@ class PlannedTask:
     scale: Scale | None = None
     page: Metadata | None = None
     benchmark_version: int = 0
+    same_as_server: bool | None = None
+    runs: tuple[Run, ...] = ()
 
     @property
     def fails(self) -> bool:

@@ -15,6 +15,7 @@ from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
 from fanbench.results.scores import Scores
+from fanbench.sweeps.adoption import match_runs
 from fanbench.sweeps.attempts import (
     Attempt,
     Phase,
@@ -23,6 +24,7 @@ from fanbench.sweeps.attempts import (
     by_planned_run,
     newest,
     of_identity,
+    real_ones,
     wants_log,
     wants_output,
 )
@@ -40,8 +42,9 @@ from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.power import known_items, power_sentences
 from fanbench.sweeps.reruns import Reruns
+from fanbench.sweeps.spec import Rules
 from fanbench.wire.candidates import requests_for
-from fanbench.wire.messages import CreationState
+from fanbench.wire.messages import CreationState, Run
 
 __all__ = ["Counts", "Preview", "TaskPreview", "preview", "read_quotas"]
 
@@ -56,8 +59,8 @@ QUOTA_PATIENCE = 5.0
 class Counts:
     """The number of planned runs by their next step (see `Step`); each is counted once.
 
-    `blocked` runs would be scheduled if the creation of their task had not failed. `again` of those to schedule have
-    ended before.
+    `adopt` runs are on the server, and are taken over instead of being scheduled. `blocked` runs would be scheduled if
+    the creation of their task had not failed. `again` of those to schedule have ended before.
     """
 
     schedule: int = 0
@@ -67,18 +70,21 @@ class Counts:
     done: int = 0
     blocked: int = 0
     again: int = 0
+    adopt: int = 0
 
     @property
     def planned(self) -> int:
-        return self.schedule + self.find + self.watch + self.collect + self.done + self.blocked
+        return self.adopt + self.schedule + self.find + self.watch + self.collect + self.done + self.blocked
 
     @property
     def steps(self) -> frozenset[Step]:
-        return frozenset(step for step in Step if getattr(self, step.value))
+        scheduled = {Step.SCHEDULE} if self.adopt else set()
+        return frozenset(scheduled.union(step for step in Step if getattr(self, step.value)))
 
     def __str__(self) -> str:
         """`schedule 3 (1 again), download 1; 2 done already; 3 blocked`"""
         verbs = {
+            "adopt": self.adopt,
             "schedule": self.schedule,
             "look for": self.find,
             "watch": self.watch,
@@ -98,7 +104,8 @@ class TaskPreview:
     """One task.
 
     `pushed` is True if a version will be created, which is not needed where no run is scheduled; `fails` if its
-    creation certainly fails. `items` is the number of its items, as far as earlier results tell.
+    creation certainly fails. `items` is the number of its items, as far as earlier results tell. `offered` is the
+    number of its planned runs for which the server has runs, where these are not taken.
     """
 
     task: str
@@ -111,6 +118,7 @@ class TaskPreview:
     datasets: tuple[str, ...] = ()
     fails: bool = False
     items: int | None = None
+    offered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,8 @@ class Preview:
                 push = f"{push} (will fail)"
             elif task.push.needs_push and not task.pushed:
                 push = f"{push} (no need)"
+            elif task.push is PushStep.SAME:
+                push = f"same as version {task.version}"
             elif task.version and not task.pushed:
                 push = f"{push} (version {task.version})"
             rows.append((task.task, push, str(task.counts)))
@@ -168,6 +178,7 @@ class Preview:
             f"{many(len(self.tasks), 'task')} × {many(len(self.models), 'model')}{repeats}{judged}: "
             f"{many(self.counts.planned, 'run')}, results in {self.output}",
             total,
+            *self._offer(),
             *self.power,
             *(
                 f"Left of the {quota.period} quota: {quota.remaining:.12g} of {quota.total:.12g} runs"
@@ -178,6 +189,14 @@ class Preview:
             ),
             *(f"Warning: {warning}" for warning in self.warnings),
         ]
+
+    def _offer(self) -> Iterator[str]:
+        if offered := sum(task.offered for task in self.tasks):
+            is_one = offered == 1
+            yield (
+                f"{many(offered, 'run')} of {'this version is' if is_one else 'these versions are'} on the server: "
+                f"--adopt takes {'it' if is_one else 'them'}."
+            )
 
     @property
     def record(self) -> dict[str, Any]:
@@ -217,11 +236,17 @@ def preview(
     tasks = tuple(
         _preview_task(
             task,
-            push_step(known.get(task.slug), task.identity, task.seen, retry_failed=plan.rules.retry_failed),
+            push_step(
+                known.get(task.slug),
+                task.identity,
+                task.seen,
+                same=task.same_as_server,
+                retry_failed=plan.rules.retry_failed,
+            ),
             runs[task.slug],
             attempts,
             reruns,
-            plan.rules.retry_errored,
+            plan.rules,
             items.get(task.slug),
             plan.choice.agents,
         )
@@ -267,7 +292,7 @@ def _preview_task(
     planned_runs: Sequence[PlannedRun],
     attempts: Mapping[PlannedRun, Sequence[Attempt]],
     reruns: Reruns,
-    retry_errored: int,
+    rules: Rules,
     items: int | None,
     agents: Collection[str],
 ) -> TaskPreview:
@@ -283,7 +308,7 @@ def _preview_task(
     mine = {each: of_identity(attempts.get(each, ()), task.identity) for each in planned_runs}
     steps = {
         each: next_step(
-            made, task.identity, retry_errored=retry_errored, rerun_after=reruns.after.get(each, 0)
+            made, task.identity, retry_errored=rules.retry_errored, rerun_after=reruns.after.get(each, 0)
         )
         for each, made in mine.items()
     }
@@ -295,13 +320,18 @@ def _preview_task(
             step is Step.SCHEDULE and any(one.phase is Phase.ENDED for one in mine[each])
             for each, step in steps.items()
         )
+    there = {} if push.needs_push else _runs_to_take(task, steps, mine, attempts)
+    if rules.adopt:
+        by_step[Step.SCHEDULE] -= len(there)
+        by_step["adopt"] = len(there)
     counts = Counts(**by_step)
     pushed = push.needs_push and counts.schedule > 0
-    due = [each for each, step in steps.items() if step is Step.SCHEDULE]
+    taken = there if rules.adopt else {}
+    due = [each for each, step in steps.items() if step is Step.SCHEDULE and each not in taken]
     rounds = len({each.repeat for each in due}) * len(requests_for({each.model for each in due}, agents))
-    under_way = counts.schedule + counts.find + counts.watch
+    under_way = counts.adopt + counts.schedule + counts.find + counts.watch
     calls = 1 + CREATION_POLLS if pushed else 0
-    calls += 1 + rounds if counts.schedule else 0
+    calls += 1 + rules.adopt + rounds if counts.schedule or counts.adopt else 0
     calls += RUN_POLLS + 2 * under_way if under_way else 0
     calls += sum(wants_output(one) + wants_log(one) for made in mine.values() for one in made)
     return TaskPreview(
@@ -315,7 +345,26 @@ def _preview_task(
         datasets=task.datasets,
         fails=pushed and task.fails,
         items=items,
+        offered=0 if rules.adopt else len(there),
     )
+
+
+def _runs_to_take(
+    task: PlannedTask,
+    steps: Mapping[PlannedRun, Step],
+    mine: Mapping[PlannedRun, Sequence[Attempt]],
+    attempts: Mapping[PlannedRun, Sequence[Attempt]],
+) -> Mapping[PlannedRun, Run]:
+    """Return which runs on the server may be taken for planned runs that have not been made before."""
+    if not task.runs:
+        return {}
+    new = [
+        each
+        for each, step in steps.items()
+        if step is Step.SCHEDULE and not real_ones(mine[each], task.identity)
+    ]
+    ours = {one.run_id for made in attempts.values() for one in made if one.run_id is not None}
+    return match_runs(task.runs, new, ours)
 
 
 # How many warnings about the files are shown.
@@ -376,12 +425,14 @@ def _version_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPrevie
         for plan, task in zip(planned, tasks, strict=True)
         if task.pushed and task.push is PushStep.NEW_VERSION
         if plan.seen is not None and plan.seen.creation_state == CreationState.COMPLETED
+        if plan.same_as_server is None
     ]
     if not there:
         return
     yield (
-        f"On the server already: {first_few(there)}. A new version is pushed, also of a file that has "
-        "not changed, and earlier runs stay with their version. To run what is there, name the task, not its file."
+        f"On the server already: {first_few(there)}. No run of it shows whether it is the same, so a new version "
+        "is pushed, also of a file that has not changed, and earlier runs stay with their version. To run what is "
+        "there, name the task, not its file."
     )
 
 

@@ -94,7 +94,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     schedule call without an answer, what it may have done is looked for `confirm_within`, before it is made again;
     `None` means 10 for a local server, whose lists are never behind, and 60 for others. `cancel` applies to what the
     sweep leaves because of `max_failures`, `timeout`, `deadline` or `max_cost`; with `cancel_on_interrupt`, the first
-    Ctrl-C cancels, too: all runs in flight, or only queued ones if `cancel` says so.
+    Ctrl-C cancels, too: all runs in flight, or only queued ones if `cancel` says so. With `adopt`, runs of the same
+    content that are on the server are taken over.
     """
 
     retry_errored: int = 0
@@ -109,6 +110,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     include_source: bool = False
     cancel: CancelPolicy = "never"
     cancel_on_interrupt: bool = False
+    adopt: bool = False
 
     @property
     def retry_failed(self) -> bool:
@@ -319,6 +321,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_failures: MaxFailures | None = None
     cancel: CancelPolicy | None = None
     cancel_on_interrupt: bool | None = None
+    adopt: bool | None = None
     rerun: tuple[str, ...] = ()
 
 

@@ -18,6 +18,7 @@ from fanbench._util.concurrency import unwrap_single_error
 from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
+from fanbench.sweeps.adoption import compare_with_server
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Stage
@@ -71,6 +72,7 @@ class SweepOptions(TypedDict, total=False):
     max_failures: int | str
     cancel: CancelPolicy
     cancel_on_interrupt: bool
+    adopt: bool
 
 
 async def plan_sweep(
@@ -96,7 +98,7 @@ async def plan_sweep(
     task_list = [tasks] if isinstance(tasks, str | os.PathLike) else list(tasks)
     model_list = [models] if isinstance(models, str) else list(models)
     spec = await anyio.to_thread.run_sync(partial(_make_spec, task_list, model_list, options))
-    return await make_plan(client, spec)
+    return await compare_with_server(client, await make_plan(client, spec))
 
 
 def _make_spec(tasks: Sequence[AnyPath], models: Sequence[str], options: SweepOptions) -> SweepSpec:

@@ -161,6 +161,10 @@ class Policy(_Table, frozen=True):
         bool | UnsetType,
         _key("Whether Ctrl-C cancels runs in flight on the server (default: false).", True),
     ] = UNSET
+    adopt: Annotated[
+        bool | UnsetType,
+        _key("Whether to take over runs of the same content that are on the server (default: false).", True),
+    ] = UNSET
 
 
 class SweepFile(_Table, frozen=True):

@@ -11,8 +11,10 @@ from fanbench._util.polling import Deadline
 from fanbench.errors import FanbenchError
 from fanbench.operations.creation import wait_for_creation
 from fanbench.operations.events import CreationPolled, Event, PollFailed, VersionSuperseded
+from fanbench.operations.lookup import as_scheduled, runs_of
 from fanbench.operations.metadata import edit_page
 from fanbench.operations.unanswered import CallUnanswered, version_after
+from fanbench.sweeps.adoption import match_runs, takeable
 from fanbench.sweeps.attempts import TaskPhase, TaskRecord
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import PushStep, push_step
@@ -108,7 +110,22 @@ class TaskPipeline:
             await self._give_up(error)
         else:
             if version is not None and context.until != "push":
+                if context.rules.adopt and not context.plan.judge:
+                    await self._take_over_runs(version)
                 await self._scheduler.run(version)
+
+    async def _take_over_runs(self, version: int) -> None:
+        """Take runs of this version that others have scheduled, instead of scheduling what they make (`--adopt`)."""
+        look = partial(runs_of, self._context.client, self._slug, version=version)
+        with self._context.unless_drained():
+            listed = as_scheduled(
+                await retry_patiently(look, self._watcher.report_failure), self._context.plan.models
+            )
+            runs = match_runs(takeable(listed, version), self._task.never_made(), self._task.our_runs)
+            self._store.commit(
+                *(self._task.adopt(self._task.take(each), run, version) for each, run in runs.items())
+            )
+            self._watcher.hurry()
 
     async def _give_up(self, error: FanbenchError) -> None:
         """Report every run as missing that is due or becomes due."""
@@ -133,7 +150,8 @@ class TaskPipeline:
         record = self._store.tasks.get(self._slug)
         await self._look_for_late_version(record)
         retry = self._context.rules.retry_failed
-        step = push_step(record, self._planned.identity, self._seen, retry_failed=retry)
+        same = self._planned.same_as_server
+        step = push_step(record, self._planned.identity, self._seen, same=same, retry_failed=retry)
         if step is PushStep.FAILED and record is not None:
             raise CreationFailed(record.error)
         if step.needs_push and self._planned.notebook is not None:

@@ -11,7 +11,7 @@ import anyio
 from fanbench.operations.lookup import model_of
 from fanbench.operations.watch import LISTED_WITHIN
 from fanbench.sweeps.attempt_store import AttemptStore, Update
-from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun
+from fanbench.sweeps.attempts import Attempt, Phase, PlannedRun, real_ones
 from fanbench.sweeps.budget import PendingCosts
 from fanbench.sweeps.decide import VoidCause
 from fanbench.sweeps.events import RunCancelled, RunFound, RunScheduled, RunSkipped
@@ -238,6 +238,18 @@ class TaskRuns:
                 del self.due[model]
         return taken
 
+    def take(self, planned_run: PlannedRun) -> PlannedRun:
+        """Remove a planned run from those that are due, and return it."""
+        self.due[planned_run.model].remove(planned_run)
+        if not self.due[planned_run.model]:
+            del self.due[planned_run.model]
+        return planned_run
+
+    def never_made(self) -> list[PlannedRun]:
+        """Return the due planned runs that have not been made before, with this content."""
+        due = [each for planned_runs in self.due.values() for each in planned_runs]
+        return sorted(each for each in due if not real_ones(self._store.attempts(each), self.identity))
+
     def give_up_due(self, model: str, stage: str, error: str) -> None:
         """Report the due runs on a model as missing."""
         for planned_run in self.due.pop(model, ()):
@@ -276,7 +288,7 @@ class TaskRuns:
         return Update(attempt, event)
 
     def adopt(self, planned_run: PlannedRun, listed: Run, version: int) -> Update:
-        """Use someone else's run for a planned run, because the server does not accept a second one."""
+        """Use someone else's run for a planned run: on request, or because the server does not accept a second one."""
         run = self._intended(planned_run, version)
         run.adopted = True
         self._activate(run)

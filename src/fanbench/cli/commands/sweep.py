@@ -88,6 +88,9 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--cancel-on-interrupt", is_flag=True, help="Let the first Ctrl-C cancel runs on the server, too."
 )
+@click.option(
+    "--adopt", is_flag=True, help="Take over runs of the same content that others have started on the server."
+)
 @value_option(
     "--poll-interval",
     "SECONDS",

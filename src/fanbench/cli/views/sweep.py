@@ -43,6 +43,7 @@ PLAN_FIELDS: Fields[TaskPreview] = {
     "push": lambda task: task.push.value,
     "pushed": lambda task: task.pushed,
     "fails": lambda task: task.fails,
+    "adopt": lambda task: task.counts.adopt,
     "schedule": lambda task: task.counts.schedule,
     "again": lambda task: task.counts.again,
     "find": lambda task: task.counts.find,
@@ -185,7 +186,8 @@ def question(stage: Stage, preview: Preview) -> str:
         case "push":
             return f"Stage 1 of 3: push {many(preview.pushes, 'task')}, and wait for the creation?"
         case "schedule":
-            return f"Stage 2 of 3: schedule {many(counts.schedule + counts.find, 'run')}?"
+            adopted = f", and take over {counts.adopt:,} of the server" if counts.adopt else ""
+            return f"Stage 2 of 3: schedule {many(counts.schedule + counts.find, 'run')}{adopted}?"
         case _:
             left = counts.planned - counts.done - counts.blocked
             return f"Stage 3 of 3: follow {many(left, 'run')} to the end, and download the results?"

@@ -7,7 +7,6 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -23,6 +22,7 @@ from fanbench.cli.views.sweep_report import resume_command
 from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.quota import Quotas
+from fanbench.sweeps.adoption import compare_with_server
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
@@ -63,7 +63,10 @@ async def prepare(
     async def ask_quotas() -> Quotas | None:
         return await read_quotas(client) if quotas else None
 
-    plan, left = await both(partial(make_plan, client, spec), ask_quotas)
+    async def plan_and_compare() -> SweepPlan:
+        return await compare_with_server(client, await make_plan(client, spec), fresh=fresh)
+
+    plan, left = await both(plan_and_compare, ask_quotas)
 
     def read_journal() -> Prepared:
         journal = None if fresh else Journal.read(plan.output)
