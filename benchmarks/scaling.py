@@ -39,7 +39,7 @@ from fanbench.local.models.scripted import Scripted
 from fanbench.local.outputs import Outputs
 from fanbench.local.scheduler import Scheduler, Work
 from fanbench.local.settings import ServerSettings
-from fanbench.local.state.store import Store, VersionRow
+from fanbench.local.state.store import RunRow, Store, VersionRow
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState
 
@@ -86,7 +86,7 @@ async def milliseconds_a_run(place: Path | str | None, runs: int, log_pieces: in
                 begun = time.process_time()
                 for number in range(runs):
                     row = await store.add_run(versions[number // AT_ONCE], f"m{number % AT_ONCE}")
-                    assert row is not None
+                    assert isinstance(row, RunRow)
                     scheduler.submit(Work("run", row.id))
                 while scheduler.busy:
                     await anyio.sleep(0.01)

@@ -35,7 +35,7 @@ async def measure(place: Path | str, rows: int, at_once: int) -> dict[str, float
     async with Store.open(place) as store:
         version = await store.add_version("t", [])
         before = await store.add_run(version.id, "m")
-        assert before is not None
+        assert isinstance(before, RunRow)
 
         async def add_run(number: int) -> None:
             await store.add_run(version.id, f"m{number}")

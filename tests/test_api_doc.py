@@ -35,10 +35,7 @@ def _tables() -> dict[str, list[list[str]]]:
 
 
 MADE = _tables()["Calls that fanbench makes"]
-OTHERS = [
-    *_tables()["Calls that nothing of fanbench makes yet"],
-    *_tables()["Calls that are not for clients of benchmarks"],
-]
+OTHERS = _tables()["Calls that are not for clients of benchmarks"]
 NAMED = re.compile(r"`([^`]+)`")
 
 

@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from fanbench.wire.messages import LogEntry as LogEntry
     from fanbench.wire.messages import Run as Run
     from fanbench.wire.messages import RunState as RunState
+    from fanbench.wire.messages import SkipPolicy as SkipPolicy
     from fanbench.wire.messages import Task as Task
+    from fanbench.wire.queue import Enqueue as Enqueue
 
 _NAMES = {
     "fanbench.client": "Client local_server",
@@ -79,7 +81,8 @@ _NAMES = {
     "fanbench.sweeps.report": "RunRow SweepReport",
     "fanbench.sweeps.results": "read_results",
     "fanbench.sweeps.sweep": "Sweep plan_sweep sweep",
-    "fanbench.wire.messages": "BenchmarkModel Citation CreationState LogEntry Run RunState Task",
+    "fanbench.wire.messages": "BenchmarkModel Citation CreationState LogEntry Run RunState SkipPolicy Task",
+    "fanbench.wire.queue": "Enqueue",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -50,10 +50,13 @@ from fanbench.wire.messages import (
     ModelProxyToken,
     ModelVersionCandidate,
     PublishTaskRequest,
+    QueueStatus,
+    QueueStatusRequest,
     RemoveTasksResponse,
     Run,
     RunIds,
     ScheduleResult,
+    SkipPolicy,
     Task,
     TaskOptions,
     TaskQuota,
@@ -65,6 +68,7 @@ from fanbench.wire.messages import (
 )
 from fanbench.wire.metadata import Metadata
 from fanbench.wire.pages import Pages
+from fanbench.wire.queue import Enqueue
 from fanbench.wire.responses import invalid_answer
 from fanbench.wire.retry import RetryPolicy
 from fanbench.wire.slugs import join_task, normalize_model, split_task
@@ -632,18 +636,19 @@ class Client:
         judge: str = "",
         effort: str = "",
         agents: Sequence[str] = (),
+        enqueue: Enqueue | None = None,
     ) -> list[ScheduleResult]:
         """Start one run of a task's `version` per model, or per agent, and return one result each in the order given.
 
         Version 0 stands for the newest. `effort` is the reasoning effort of all models, such as "high"; empty for the
-        server's choice. An agent has an effort of its own.
+        server's choice. An agent has an effort of its own. With `enqueue`, the runs are put into the server's queue.
 
         The call is retried only if the server certainly did not carry it out.
 
         Raises:
             UsageError: There are neither models nor agents, or both, or agents and an effort. Nothing has been sent.
-            NotFound: The task, a model or an agent does not exist.
-            BadRequest: A model lacks the effort.
+            NotFound: The task, a model or an agent does not exist; or, with `enqueue`, the account has no queue.
+            BadRequest: A model lacks the effort, or the benchmark of `enqueue` lacks the task.
         """
         if not models and not agents:
             raise UsageError("No models were given to run the task on.")
@@ -656,6 +661,10 @@ class Client:
             agent_slugs=list(agents),
             reasoning_effort=effort,
             judge_version_slug=normalize_model(judge),
+            enqueue=enqueue is not None,
+            skip_policy=enqueue.skip if enqueue else SkipPolicy.UNSPECIFIED,
+            stale_after=enqueue.duration if enqueue else "",
+            benchmark=enqueue.benchmark_slug if enqueue else None,
         )
         answer = await self.transport.call(protocol.SCHEDULE_RUNS, request, BatchScheduleResponse)
         if len(answer.results) != len(models) + len(agents):
@@ -663,6 +672,16 @@ class Client:
             problem = f"{len(answer.results)} results came back for {asked}"
             raise invalid_answer(protocol.SCHEDULE_RUNS, problem)
         return answer.results
+
+    async def queue_status(self) -> QueueStatus:
+        """Return how many runs of the caller are queued and running, and how those of the last 24 hours have ended.
+
+        They are counted however they were scheduled, for all models together, per model, and per benchmark.
+
+        Raises:
+            ApiError: Status 404, 405 or 501: the server is older than this call.
+        """
+        return await self.transport.call(protocol.GET_QUEUE_STATUS, QueueStatusRequest(), QueueStatus)
 
     async def cancel_runs(
         self,

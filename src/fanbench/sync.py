@@ -246,6 +246,7 @@ class Client:
     delete_task = _waits(async_client.Client.delete_task)
 
     schedule_runs = _waits(async_client.Client.schedule_runs)
+    queue_status = _waits(async_client.Client.queue_status)
     cancel_runs = _waits(async_client.Client.cancel_runs)
     list_runs = _iterates(async_client.Client.list_runs)
     logs = _iterates(async_client.Client.logs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ SERVICES = [
     oauth_service.OAuthClient,
 ]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+DURATION = re.compile(r"\d+(\.\d{1,9})?s")
 WIRE_TYPES: dict[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (int, float), bool: (bool,)}
 
 
@@ -82,6 +83,9 @@ def _value_objections(value: Any, kind: Any, where: str) -> Iterator[str]:
     elif kind is datetime:
         if not isinstance(value, str) or not TIME.fullmatch(value):
             yield f"{where}: {value!r} is no time with milliseconds and a Z"
+    elif kind is timedelta:
+        if not isinstance(value, str) or not DURATION.fullmatch(value):
+            yield f"{where}: {value!r} is no duration in seconds"
     elif kind is FieldMask:
         mask = FieldMask()
         mask.FromJsonString(value)

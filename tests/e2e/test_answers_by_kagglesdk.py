@@ -16,7 +16,7 @@ import anyio
 import httpx
 import pytest
 
-from fanbench import Client, FanbenchError, resolve_config
+from fanbench import Client, Enqueue, FanbenchError, SkipPolicy, resolve_config
 from fanbench.wire import protocol
 from fanbench.wire.messages import Citation
 from fanbench.wire.protocol import Call
@@ -122,8 +122,23 @@ async def _describe(client: Client) -> None:
     await client.add_tasks("talks", ["heard", "heard-fails"], version=1)
     _ = [task async for task in client.list_tasks(owner="local", benchmark="talks", version=1)]
     assert (await client.leaderboard("local", "talks", version=1)).rows
+    await _enqueue(client)
     await client.remove_tasks("talks", ["heard", "heard-fails"])
     await client.remove_tasks("talks", "heard", version=1)
+
+
+async def _enqueue(client: Client) -> None:
+    """Put runs into the queue in all ways, and look at it."""
+    for enqueue in (
+        Enqueue(),
+        Enqueue(skip=SkipPolicy.ALL, benchmark="local/talks"),
+        Enqueue(skip=SkipPolicy.MISSING_ONLY),
+        Enqueue(skip=SkipPolicy.STALER_THAN, stale_after=3600.0),
+    ):
+        await client.schedule_runs("heard", ["four"], enqueue=enqueue)
+    status = await client.queue_status()
+    assert status.settings is not None
+    assert status.benchmark_stats[0].benchmark_name == "talks"
 
 
 async def _cancel(client: Client) -> None:
@@ -243,7 +258,7 @@ def test_states_of_every_kind_occur(exchanges: list[Exchange]) -> None:
         for result in exchange.answer.get("results", [])
         if "runSkippedReason" in result
     ]
-    assert len(skipped) == 1
+    assert len(skipped) == 4
 
 
 @pytest.fixture

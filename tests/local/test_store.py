@@ -27,8 +27,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fanbench.errors import LocalServerError
 from fanbench.local.state.database import MIGRATIONS, REVISIONS, open_engine
-from fanbench.local.state.store import Base, RunRow, Store, UsageRow, VersionRow
-from fanbench.wire.messages import Citation, RunState
+from fanbench.local.state.store import Base, RunRow, Store, UsageRow, VersionRow, now
+from fanbench.wire.messages import Citation, RunState, SkipPolicy
+from fanbench.wire.queue import IN_PROGRESS, Enqueue
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +72,7 @@ async def test_any_text_is_kept(store: Store, words: str) -> None:
     assert found is not None
     assert (found.slug, found.datasets) == (storable(slug), [storable(words), "", storable(words)])
     run = await store.add_run(version.id, model, words)
-    assert run is not None
+    assert isinstance(run, RunRow)
     await store.update(RunRow, run.id, state=RunState.ERRORED, error=words)
     assert [row.error async for row in _runs(store, version.id, model)] == [storable(words)]
     assert (await store.model_ids([model])).keys() == {model}
@@ -126,18 +127,18 @@ async def test_racing_runs_of_a_model_are_one(database: Path | str) -> None:
     async with Store.open(database) as one, Store.open(database) as two:
         version = await one.add_version("t", [])
         for _ in range(5):
-            added: list[RunRow | None] = []
+            added: list[RunRow | str] = []
 
-            async def add(store: Store, added: list[RunRow | None] = added) -> None:
+            async def add(store: Store, added: list[RunRow | str] = added) -> None:
                 added.append(await store.add_run(version.id, "m"))
 
             async with anyio.create_task_group() as tasks:
                 for store in [one, two] * 4:
                     tasks.start_soon(add, store)
-            (run,) = [row for row in added if row is not None]
+            (run,) = [row for row in added if isinstance(row, RunRow)]
             assert len(added) == 8
             other = await one.add_run(version.id, "other")
-            assert other is not None
+            assert isinstance(other, RunRow)
             assert await one.unfinished() == ([version.id], [run.id, other.id])
             await two.update(RunRow, run.id, state=RunState.COMPLETED)
             await two.update(RunRow, other.id, state=RunState.ERRORED)
@@ -146,7 +147,7 @@ async def test_racing_runs_of_a_model_are_one(database: Path | str) -> None:
 async def test_a_run_whose_answer_was_lost_is_added_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the connection breaks after a run was added, `add_run` returns that run, and None for one of others."""
+    """If the connection breaks after a run was added, `add_run` returns that run, and a reason for one of others."""
     version = await store.add_version("t", [])
     change, breaks = store._change, iter([True, True, False])
 
@@ -159,9 +160,9 @@ async def test_a_run_whose_answer_was_lost_is_added_once(
 
     monkeypatch.setattr(store, "_change", lossy)
     run = await store.add_run(version.id, "m", "judge")
-    assert run is not None
+    assert isinstance(run, RunRow)
     assert await store.unfinished() == ([version.id], [run.id])
-    assert await store.add_run(version.id, "m") is None
+    assert await store.add_run(version.id, "m") == IN_PROGRESS
     expires = await store.add_token("token", timedelta(hours=1))
     found = await store.find_token("token")
     assert found is not None
@@ -172,7 +173,52 @@ async def test_live_runs_at_efforts(store: Store) -> None:
     """A model may have one live run at each effort and one without, and each keeps its effort."""
     version = await store.add_version("t", [])
     runs = [await store.add_run(version.id, "m", effort=effort) for effort in ("low", "high", "", "low")]
-    assert [run and run.effort for run in runs] == ["low", "high", "", None]
+    assert [run.effort for run in runs if isinstance(run, RunRow)] == ["low", "high", ""]
+    assert runs[-1] == IN_PROGRESS
+
+
+async def test_runs_of_the_queue(store: Store) -> None:
+    """With ALL, runs are beside others; without, a run in progress is in the way, however it was scheduled."""
+    everything, missing = Enqueue(skip=SkipPolicy.ALL, benchmark="local/board"), Enqueue()
+    version = await store.add_version("t", [])
+    rows = [await store.add_run(version.id, "m", "", "", each) for each in (everything, everything, None)]
+    first, second, third = rows
+    assert isinstance(first, RunRow)
+    assert isinstance(second, RunRow)
+    assert third == await store.add_run(version.id, "m", "", "", missing) == IN_PROGRESS
+    for row, state in ((first, RunState.COMPLETED), (second, RunState.ERRORED)):
+        assert row.benchmark == "board"
+        await store.update(RunRow, row.id, state=state, ended=now())
+    assert isinstance(await store.add_run(version.id, "m", "", "", missing), RunRow)
+    day = now() - timedelta(days=1)
+    assert sorted(await store.count_runs(day)) == sorted(
+        [
+            ("t", "m", "board", RunState.COMPLETED, 1),
+            ("t", "m", "board", RunState.ERRORED, 1),
+            ("t", "m", "", RunState.QUEUED, 1),
+        ]
+    )
+    assert len(await store.count_runs(now() + timedelta(days=1))) == 1
+
+
+async def test_a_run_of_the_queue_whose_answer_was_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the connection breaks after a run was put beside others, there is still only one of it."""
+    version = await store.add_version("t", [])
+    change, breaks = store._change, iter([True, True, False])
+
+    @contextlib.asynccontextmanager
+    async def lossy() -> AsyncIterator[AsyncSession]:
+        async with change() as session:
+            yield session
+        if next(breaks, False):
+            raise OperationalError("INSERT", {}, psycopg.OperationalError("server closed the connection"))
+
+    monkeypatch.setattr(store, "_change", lossy)
+    run = await store.add_run(version.id, "m", enqueue=Enqueue(skip=SkipPolicy.ALL))
+    assert isinstance(run, RunRow)
+    assert await store.unfinished() == ([version.id], [run.id])
 
 
 async def test_racing_pushes_are_numbered(database: Path | str) -> None:
@@ -292,7 +338,7 @@ async def test_the_newest_result_counts(store: Store) -> None:
         ("high", RunState.ERRORED, 4.0),
     ):
         row = await store.add_run(version.id, "m", effort=effort)
-        assert row is not None
+        assert isinstance(row, RunRow)
         await store.update(RunRow, row.id, state=state, numeric_result=number)
     found = {row.effort: row.numeric_result for row in await store.results([version.id])}
     assert found == {"": 2.0, "high": 3.0}
@@ -427,7 +473,7 @@ async def test_the_database_of_an_older_server_is_brought_up_to_date(
             assert rows[0].ended == datetime(2026, 11, 1, 12, 0, 1, tzinfo=UTC)
             assert (await store.unfinished())[1] == [2, 4]
             assert await store.spent_nanodollars(datetime(2026, 11, 1, tzinfo=UTC)) == 4_000_000_000
-            assert await store.add_run(1, "four") is None
+            assert await store.add_run(1, "four") == IN_PROGRESS
             assert (await store.add_version(f"t{count}", [])).id == 2 + count
 
 

@@ -15,6 +15,7 @@ from fanbench.operations.models import runs_on
 from fanbench.operations.run import Launched, ModelsUnlisted, run_tasks
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, Run, RunState, ScheduleResult
+from fanbench.wire.queue import Enqueue
 from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
@@ -47,6 +48,7 @@ class LocalServer(SimulatedKaggle):
         judge: str = "",
         effort: str = "",
         agents: Sequence[str] = (),
+        enqueue: Enqueue | None = None,
     ) -> list[ScheduleResult]:
         self.judges += (judge,)
         return await super().schedule_runs(task, models)

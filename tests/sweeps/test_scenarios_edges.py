@@ -16,6 +16,7 @@ from fanbench.sweeps.spec import MaxFailures, Rules
 from fanbench.testing import Fault, RunScript, Scenario, run_in_virtual_time
 from fanbench.wire import protocol
 from fanbench.wire.messages import LogEntry, ScheduleResult
+from fanbench.wire.queue import Enqueue
 from fanbench.wire.responses import invalid_answer
 from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
@@ -178,6 +179,7 @@ class Curt(MortalKaggle):
         judge: str = "",
         effort: str = "",
         agents: Sequence[str] = (),
+        enqueue: Enqueue | None = None,
     ) -> list[ScheduleResult]:
         if self.times("schedule_runs"):
             return await super().schedule_runs(task, models, version=version)

@@ -15,6 +15,7 @@ from fanbench.sweeps.events import BudgetRead, DrainReason, RunMissing, SweepEve
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.wire.messages import RunState, ScheduleResult
+from fanbench.wire.queue import Enqueue
 from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
@@ -103,6 +104,7 @@ class Slow(MortalKaggle):
         judge: str = "",
         effort: str = "",
         agents: Sequence[str] = (),
+        enqueue: Enqueue | None = None,
     ) -> list[ScheduleResult]:
         results = await super().schedule_runs(task, models, version=version)
         await anyio.sleep(20.0)

@@ -33,8 +33,9 @@ from fanbench.testing import (
     serve,
 )
 from fanbench.wire.downloads import BadZip
-from fanbench.wire.messages import Citation, Leaderboard, LeaderboardRow, LogEntry, RunState
+from fanbench.wire.messages import Citation, Leaderboard, LeaderboardRow, LogEntry, RunState, SkipPolicy
 from fanbench.wire.metadata import Metadata
+from fanbench.wire.queue import Enqueue
 from fanbench.wire.retry import RetryPolicy
 from tests.e2e.kagglesdk_calls import classes, objections
 
@@ -109,6 +110,9 @@ async def everything(client: Any, folder: Path) -> list[object]:
         client.task_quota(),
         client.proxy_quotas(),
         client.introspect_token("t"),
+        client.schedule_runs("t", ["a", "skipped"], enqueue=Enqueue(skip=SkipPolicy.ALL)),
+        client.schedule_runs("t", ["a"], enqueue=Enqueue(benchmark="me/none")),
+        client.queue_status(),
         client.delete_task("t"),
         client.delete_task("t"),
     ):
@@ -253,7 +257,7 @@ async def test_the_vendor_reads_all_answers(tmp_path: Path) -> None:
     async with Client(kaggle.config, http=Wiretap(kaggle), retry=ONCE) as client:
         await everything(client, tmp_path)
     kinds = {name for name, status, _ in exchanges if status == 200}
-    assert len(kinds) == 19
+    assert len(kinds) == 20
     assert kinds - vendors.keys() == {"benchmarks.BenchmarkTasksApiService/DeleteBenchmarkTask"}
     for name, status, body in exchanges:
         if status != 200:

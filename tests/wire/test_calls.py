@@ -32,7 +32,8 @@ from fanbench import (
     UsageError,
 )
 from fanbench.wire import retry
-from fanbench.wire.messages import CreationState, Modality, RefillPeriod, RunState
+from fanbench.wire.messages import CreationState, Modality, RefillPeriod, RunState, SkipPolicy
+from fanbench.wire.queue import Enqueue
 from fanbench.wire.retry import RetryPolicy
 from tests.wire.conftest import TOKEN
 
@@ -135,6 +136,29 @@ CALLS: list[tuple[str, Callable[[Client], Awaitable[Any]], dict[str, Any], Any]]
             "reasoningEffort": "high",
         },
         {"results": [{"runScheduled": True, "benchmarkModelVersionConfigId": "8", "runId": "9"}]},
+    ),
+    (
+        "benchmarks.BenchmarkTasksApiService/BatchScheduleBenchmarkTaskRuns",
+        lambda client: client.schedule_runs(
+            "a",
+            ["m"],
+            enqueue=Enqueue(skip=SkipPolicy.STALER_THAN, stale_after=86_400.0, benchmark="me/board"),
+        ),
+        {
+            "taskSlugs": [{"taskSlug": "a"}],
+            "modelVersionSlugs": ["m"],
+            "enqueue": True,
+            "skipPolicy": "BENCHMARK_ENQUEUE_SKIP_POLICY_STALER_THAN",
+            "staleAfter": "86400s",
+            "benchmark": {"ownerSlug": "me", "benchmarkSlug": "board"},
+        },
+        {"results": [{"runSkippedReason": "It is fresh."}]},
+    ),
+    (
+        "benchmarks.BenchmarkTasksApiService/ApiGetBenchmarkSchedulerStatus",
+        lambda client: client.queue_status(),
+        {},
+        {"settings": {"enabled": True}},
     ),
     (
         "benchmarks.BenchmarkTasksApiService/BatchScheduleBenchmarkTaskRuns",

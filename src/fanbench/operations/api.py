@@ -18,6 +18,7 @@ from fanbench.wire.messages import (
     ModelConfig,
     ModelProxyQuotas,
     ModelProxyToken,
+    QueueStatus,
     RemoveTasksResponse,
     Run,
     ScheduleResult,
@@ -25,6 +26,7 @@ from fanbench.wire.messages import (
     TaskQuota,
     UpdateTaskResponse,
 )
+from fanbench.wire.queue import Enqueue
 
 if TYPE_CHECKING:
     from fanbench.wire.downloads import Downloaded
@@ -57,7 +59,9 @@ class Api(Protocol):
         judge: str = "",
         effort: str = "",
         agents: Sequence[str] = (),
+        enqueue: Enqueue | None = None,
     ) -> list[ScheduleResult]: ...
+    async def queue_status(self) -> QueueStatus: ...
     async def cancel_runs(
         self,
         tasks: str | Sequence[str] = (),

@@ -54,6 +54,7 @@ from fanbench.wire.messages import (
     encode,
 )
 from fanbench.wire.metadata import requested_change
+from fanbench.wire.queue import Enqueue, requested_enqueue
 from fanbench.wire.slugs import join_task
 
 __all__ = ["HttpAnswer", "SimulatedServer", "SimulatedTransport", "answer", "serve"]
@@ -145,10 +146,13 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
                     version=slug.version_number,
                     effort=batch.reasoning_effort,
                     agents=batch.agent_slugs,
+                    enqueue=_enqueue(batch, kaggle.username),
                 )
                 for slug in batch.task_slugs
             ]
             return BatchScheduleResponse(results=list(chain.from_iterable(results)))
+        case "ApiGetBenchmarkSchedulerStatus":
+            return await kaggle.queue_status()
         case "ApiCancelBenchmarkTaskRuns":
             cancel = decode(body, CancelRunsRequest)
             candidate = cancel.model_version or ModelVersionCandidate()
@@ -206,6 +210,13 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             return await kaggle.introspect_token(decode(body, IntrospectTokenRequest).token)
         case _:
             return _problem(404, "No such call.")
+
+
+def _enqueue(request: BatchScheduleRequest, owner: str) -> Enqueue | None:
+    try:
+        return requested_enqueue(request, owner)
+    except ValueError as error:
+        raise error_for_status("schedule_runs", 400, str(error)) from None
 
 
 async def _update(

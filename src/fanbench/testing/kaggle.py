@@ -25,6 +25,7 @@ from fanbench.config import Anonymous, Config
 from fanbench.errors import FanbenchError, error_for_status
 from fanbench.faults.fault import ApiCall, Fault, connection_lost
 from fanbench.faults.injector import FaultInjector, Hit
+from fanbench.testing.queue import SimulatedQueue
 from fanbench.testing.scenario import RunScript, Scenario
 from fanbench.testing.state import EPOCH, SimulatedRun, SimulatedTask, wall_time
 from fanbench.wire import protocol
@@ -52,6 +53,8 @@ from fanbench.wire.messages import (
     ModelProxyQuotas,
     ModelProxyToken,
     ModelVersion,
+    QueueSettings,
+    QueueStatus,
     QuotaBalance,
     RefillPeriod,
     RemoveTasksResponse,
@@ -65,6 +68,7 @@ from fanbench.wire.messages import (
 )
 from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_tag
 from fanbench.wire.pages import Pages
+from fanbench.wire.queue import Enqueue, make_status, skip_reason
 from fanbench.wire.safe_unzip import UnpackedFile, changed
 from fanbench.wire.slugs import join_task, normalize_model, split_task
 
@@ -142,6 +146,7 @@ class SimulatedKaggle:
         self._future_runs: list[tuple[float, int, str, str, RunScript | None]] = []
         self._late_calls: list[tuple[float, int, Callable[[], object]]] = []
         self._serial = count()
+        self._queue = SimulatedQueue()
         self._costs: list[tuple[float, float]] = []
         self._spent = 0.0
         self._last = 0.0
@@ -157,6 +162,7 @@ class SimulatedKaggle:
     def change(self, **changes: Any) -> None:
         """Change fields of the scenario from now on. Runs that exist follow their scripts."""
         self.scenario = replace(self.scenario, **changes)
+        self._let_others_begin()
         self.injector = FaultInjector(self.scenario.faults, self.scenario.seed, self.wall)
 
     def now(self) -> float:
@@ -278,7 +284,16 @@ class SimulatedKaggle:
             if task in ("", run.task) and model in ("", run.model) and run.ends > now:
                 with self._new_cost(run):
                     run.finish(now)
+        self._let_others_begin()
         self._call_soon(self._wake_logs)
+
+    def _let_others_begin(self) -> None:
+        """Let runs of the queue begin earlier, because some that were before them have ended or are gone."""
+        settings = self.scenario.queue or QueueSettings()
+        now = self.now() if len(self._queue) else self._last
+        for run, begins in self._queue.plan_again(now, settings):
+            with self._new_cost(run):
+                run.begin_at(begins)
 
     @contextmanager
     def _new_cost(self, run: SimulatedRun) -> Iterator[None]:
@@ -434,13 +449,21 @@ class SimulatedKaggle:
         judge: str = "",
         effort: str = "",
         agents: Sequence[str] = (),
+        enqueue: Enqueue | None = None,
     ) -> list[ScheduleResult]:
         assert not judge, "Kaggle has no way to choose the judge of a run"
         wanted = tuple(Candidate(normalize_model(model), effort).label for model in models) + tuple(agents)
         assert len(set(wanted)) == len(wanted), f"a model twice in one call: {wanted}"
-        schedule = partial(self._schedule, task, wanted, version, effort, agents)
+        schedule = partial(self._schedule, task, wanted, version, effort, agents, enqueue)
         async with self._call("schedule_runs", (task, wanted), late=schedule):
             return schedule()
+
+    async def queue_status(self) -> QueueStatus:
+        async with self._call("queue_status", None):
+            settings = self.scenario.queue or QueueSettings()
+            if not self.scenario.has_queue_status:
+                raise error_for_status("queue_status", 404, "No such call.")
+            return make_status(*self._tallies(), settings)
 
     async def cancel_runs(
         self,
@@ -790,28 +813,35 @@ class SimulatedKaggle:
         return self.runs[run_id]
 
     def _schedule(
-        self, slug: str, models: Sequence[str], number: int, effort: str, agents: Sequence[str]
+        self,
+        slug: str,
+        models: Sequence[str],
+        number: int,
+        effort: str,
+        agents: Sequence[str],
+        enqueue: Enqueue | None,
     ) -> list[ScheduleResult]:
         """Schedule a run of a task on each of `models`, which are labels of candidates: all agents, or none."""
         task = self._task(slug, "schedule_runs")
+        if enqueue is not None:
+            self._refuse_to_enqueue(task, enqueue)
         version = (
             task.newest.number if self.scenario.schedules_newest_version else number or task.newest.number
         )
         if task.versions[version - 1].state(self.now()) != CreationState.COMPLETED:
             raise error_for_status("schedule_runs", 400, "The task is not ready.")
         self._refuse_unknown(task, models, effort, agents)
-        scenario, results = self.scenario, list[ScheduleResult]()
+        results = list[ScheduleResult]()
         config_ids = {config.slug: config.id for config in self.configs}
         for model in models:
             candidate = Candidate.parse(model, agents)
             config = config_ids.get(config_slug(candidate.model, effort), 0) if effort else 0
-            last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
-            if scenario.one_run_per_model and last and not last.state(self.now()).terminal:
-                results.append(ScheduleResult(run_skipped_reason="A run of this model is in flight already."))
+            if reason := self._why_skipped(task, model, version, enqueue):
+                results.append(ScheduleResult(run_skipped_reason=reason))
             elif (script := self._script(task, model)) is None:
                 results.append(ScheduleResult(run_skipped_reason="The model is not available."))
             else:
-                run = self._start(task, model, script, version, self.now(), ours=True)
+                run = self._start(task, model, script, version, self.now(), ours=True, enqueue=enqueue)
                 results.append(
                     ScheduleResult(
                         run_scheduled=True,
@@ -820,6 +850,54 @@ class SimulatedKaggle:
                     )
                 )
         return results
+
+    def _why_skipped(self, task: SimulatedTask, model: str, version: int, enqueue: Enqueue | None) -> str:
+        """Why a run of the version on the model is not started because of another one; empty if it is."""
+        scenario, now = self.scenario, self.now()
+        if enqueue is None:
+            last = task.last_run(model, 0 if scenario.one_run_of_any_version else version)
+            in_the_way = scenario.one_run_per_model and last and not last.state(now).terminal
+            return "A run of this model is in flight already." if in_the_way else ""
+        label = normalize_label(model)
+        runs = [
+            run
+            for run in task.runs
+            if run.version == version and normalize_label(run.model) == label and not run.cancelled
+        ]
+        states = [
+            (run.state(now), wall_time(run.ends) if run.ends <= now else None) for run in reversed(runs)
+        ]
+        return skip_reason(enqueue, states, wall_time(now))
+
+    def _refuse_to_enqueue(self, task: SimulatedTask, enqueue: Enqueue) -> None:
+        if self.scenario.queue is None:
+            raise error_for_status("schedule_runs", 404, "Not found.")
+        if (wanted := enqueue.benchmark_slug) is not None:
+            mapped = self._benchmark(wanted.owner_slug, wanted.benchmark_slug, 0, "schedule_runs")
+            if task.slug not in {self._key(join_task(slug)) for slug in mapped}:
+                raise error_for_status("schedule_runs", 400, "The benchmark does not have the task.")
+
+    def _tallies(self) -> tuple[list[tuple[int, int, RunState, int]], dict[int, str]]:
+        """What `make_status` sums up: all runs through the API, and the numbers of benchmarks with their names."""
+        now = self.now()
+        models = {normalize_model(each.version.slug): each.version.id for each in self.models if each.version}
+        numbers = {"/".join(names): number for number, names in enumerate(self.benchmarks, 1)}
+        of_task = {
+            self._key(join_task(slug)): "/".join(names)
+            for names, mapped in self.benchmarks.items()
+            for slug in mapped
+        }
+        tallies = Counter(
+            (
+                models.get(normalize_model(run.slug_of_model), 0),
+                numbers.get(run.benchmark or of_task.get(run.task, ""), 0),
+                run.state(now),
+            )
+            for run in self.runs.values()
+            if run.ours and not run.cancelled and run.ends > now - 86_400
+        )
+        flat = [(*kind, number) for kind, number in tallies.items()]
+        return flat, {number: name.partition("/")[2] for name, number in numbers.items()}
 
     def _refuse_unknown(
         self, task: SimulatedTask, models: Sequence[str], effort: str, agents: Sequence[str]
@@ -855,6 +933,7 @@ class SimulatedKaggle:
                 with self._new_cost(run):
                     state = run.cancel(self.now(), include_active=include_active)
                 before.update([state] if state else [])
+        self._let_others_begin()
         self._call_soon(self._wake_logs)
         return CancelRunsResponse(
             queued_cancelled_count=before[RunState.QUEUED],
@@ -865,7 +944,15 @@ class SimulatedKaggle:
         return self.scenario.script_of(task.slug, model, self._numbers[task.slug, model] + 1)
 
     def _start(
-        self, task: SimulatedTask, model: str, script: RunScript, version: int, at: float, *, ours: bool
+        self,
+        task: SimulatedTask,
+        model: str,
+        script: RunScript,
+        version: int,
+        at: float,
+        *,
+        ours: bool,
+        enqueue: Enqueue | None = None,
     ) -> SimulatedRun:
         self._numbers[task.slug, model] += 1
         slug = task.version_slug(version)
@@ -881,6 +968,9 @@ class SimulatedKaggle:
             source,
             self.agents.get(model, ""),
         )
+        if enqueue is not None:
+            run.benchmark = enqueue.benchmark
+            self._queue.put(run)
         self.runs[run.id] = run
         task.add(run)
         heapq.heappush(self._costs, (run.ends, script.cost or 0.0))

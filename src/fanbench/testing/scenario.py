@@ -9,7 +9,14 @@ from typing import Literal
 from fanbench.errors import FanbenchError
 from fanbench.faults.fault import Fault
 from fanbench.wire.candidates import normalize_label
-from fanbench.wire.messages import CandidateType, CreationState, NotebookDefinition, RunState, TaskDefinition
+from fanbench.wire.messages import (
+    CandidateType,
+    CreationState,
+    NotebookDefinition,
+    QueueSettings,
+    RunState,
+    TaskDefinition,
+)
 
 __all__ = ["RunScript", "Runs", "Scenario", "ScriptOf"]
 
@@ -139,6 +146,10 @@ class Scenario:
     can_update: bool = True
     #: The server knows the calls about the tasks of benchmarks. Otherwise lists of these are lists of all tasks.
     has_benchmarks: bool = True
+    #: The limits of the server's queue, which count only the runs in it; None for an account without the queue.
+    queue: QueueSettings | None = field(default_factory=lambda: QueueSettings(enabled=True))
+    #: The server knows the call that says what is in the queue.
+    has_queue_status: bool = True
     #: The server knows the call that cancels runs.
     can_cancel: bool = True
     #: The server knows the call that reports what was spent.

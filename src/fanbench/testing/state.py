@@ -160,6 +160,8 @@ class SimulatedRun:
     model_of_agent: str = ""
     downloads: int = 0
     cancelled: bool = False
+    #: The benchmark ("owner/slug") for which it was put into the queue.
+    benchmark: str = ""
     #: How many calls tried to cancel it while it was running.
     cancel_calls: int = 0
     _last_message: Run | None = None
@@ -195,6 +197,10 @@ class SimulatedRun:
         scoring = self.script.scoring and now >= self.ends - self.script.scoring + lag
         return RunState.SCORE_PENDING if scoring else self.script.at_work
 
+    def begin_at(self, second: float) -> None:
+        """Leave the queue then."""
+        self.script = replace(self.script, queued=second - self.scheduled)
+
     def finish(self, now: float) -> None:
         """End the run by `now`, in the state of its script."""
         queued = min(self.script.queued, now - self.scheduled)
@@ -212,7 +218,8 @@ class SimulatedRun:
                 return None
         cost = self.script.cost
         if cost is not None:
-            cost *= max(0.0, now - self.begins) / (self.ends - self.begins)
+            begun = 0.0 if state == RunState.QUEUED else now - self.begins
+            cost *= begun / (self.ends - self.begins) if begun else 0.0
         self.finish(now)
         self.script = replace(self.script, end=RunState.ERRORED, error="Cancelled.", end_lag=0.0, cost=cost)
         self.cancelled = True

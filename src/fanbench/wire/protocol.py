@@ -33,6 +33,7 @@ LIST_TASKS = Call(_TASKS, "ListBenchmarkTasks")
 SCHEDULE_RUNS = Call(_TASKS, "BatchScheduleBenchmarkTaskRuns", idempotent=False)
 # By tasks, a second call may reach runs that the first could not have: those that were scheduled in between.
 CANCEL_RUNS = Call(_TASKS, "ApiCancelBenchmarkTaskRuns")
+GET_QUEUE_STATUS = Call(_TASKS, "ApiGetBenchmarkSchedulerStatus")
 LIST_RUNS = Call(_TASKS, "ListBenchmarkTaskRuns")
 GET_LOGS = Call(_TASKS, "GetBenchmarkTaskRunLogs")
 DOWNLOAD_OUTPUT = Call(_TASKS, "DownloadBenchmarkTaskRunOutput")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from datetime import timedelta
 
 from starlette.responses import Response, StreamingResponse
 
 from fanbench.errors import LocalServerError
 from fanbench.local.logs import stored_as_list
 from fanbench.local.models.catalog import ModelSpec
-from fanbench.local.routes.tasks import find_version
+from fanbench.local.routes.tasks import find_benchmark, find_version
 from fanbench.local.scheduler import Work
-from fanbench.local.state.store import LARGEST, LIVE_RUNS, RunRow
+from fanbench.local.state.store import LARGEST, LIVE_RUNS, RunRow, VersionRow, now
 from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
 from fanbench.wire.candidates import Candidate, config_slug
 from fanbench.wire.messages import (
@@ -23,6 +25,9 @@ from fanbench.wire.messages import (
     CreationState,
     ListRunsRequest,
     ListRunsResponse,
+    QueueSettings,
+    QueueStatus,
+    QueueStatusRequest,
     Run,
     RunRequest,
     RunResult,
@@ -31,6 +36,7 @@ from fanbench.wire.messages import (
     TaskSlug,
     TaskSlugs,
 )
+from fanbench.wire.queue import Enqueue, make_status, requested_enqueue
 from fanbench.wire.slugs import normalize_model
 
 
@@ -54,25 +60,44 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
     judge = catalog.find(request.judge_version_slug) if request.judge_version_slug else None
     if judge is None and request.judge_version_slug:
         raise _model_not_found(services, f"{request.judge_version_slug} (the judge)")
+    enqueue = await _enqueued(services, request, versions)
     ids = await services.store.model_ids([name for each in candidates for name in (each.model, each.label)])
     results = []
     for version, each in itertools.product(versions, candidates):
-        row = await services.store.add_run(version.id, each.model, judge.slug if judge else "", effort)
+        added = await services.store.add_run(
+            version.id, each.model, judge.slug if judge else "", effort, enqueue
+        )
+        row = added if isinstance(added, RunRow) else None
         if row is not None:
             services.scheduler.submit(Work("run", row.id))
-        skipped = "" if row is not None else "A run of this task version and model is in progress"
         results.append(
             ScheduleResult(
                 benchmark_model_version_id=ids[each.model],
                 benchmark_model_version_config_id=ids[each.label] if effort else 0,
                 run_scheduled=row is not None,
-                run_skipped_reason=skipped,
+                run_skipped_reason=added if isinstance(added, str) else "",
                 run_id=row.id if row is not None else 0,
                 benchmark_task_version_id=version.id,
                 candidate_type=CandidateType.MODEL_VERSIONS,
             )
         )
     return BatchScheduleResponse(results=results)
+
+
+async def _enqueued(
+    services: Services, request: BatchScheduleRequest, versions: Sequence[VersionRow]
+) -> Enqueue | None:
+    """How the request puts runs into the queue, which is the same as that of other runs."""
+    try:
+        enqueue = requested_enqueue(request, OWNER)
+    except ValueError as error:
+        raise WireError(400, f"Invalid request: {error}") from None
+    if (benchmark := request.benchmark) is not None:
+        owner, slug = benchmark.owner_slug or OWNER, benchmark.benchmark_slug
+        mapped = await find_benchmark(services, slug, benchmark.version_number, owner=owner)
+        if missing := {version.slug for version in versions} - {version.slug for version in mapped}:
+            raise WireError(400, f"Benchmark {owner}/{slug} does not have the task {min(missing)}")
+    return enqueue
 
 
 def _no_agents(request: BatchScheduleRequest) -> WireError:
@@ -90,6 +115,21 @@ def _effort_not_found(spec: ModelSpec, effort: str) -> WireError:
     return WireError(
         400, f"Model {normalize_model(spec.slug)} does not have the reasoning effort {effort!r}, {known}"
     )
+
+
+async def queue_status(services: Services, request: QueueStatusRequest) -> QueueStatus:
+    """The runs in progress, and those that ended in the last 24 hours; all runs are the caller's."""
+    counts = await services.store.count_runs(now() - timedelta(days=1))
+    tasks = await services.store.benchmarks()
+    numbers = {task.benchmark: task.id for task in reversed(tasks)}
+    of_task = {task.task: task.benchmark for task in reversed(tasks)}
+    ids = await services.store.model_ids([model for _, model, _, _, _ in counts])
+    tallies = [
+        (ids[model], numbers.get(benchmark) or numbers.get(of_task.get(task, ""), 0), state, number)
+        for task, model, benchmark, state, number in counts
+    ]
+    settings = QueueSettings(enabled=True, max_concurrency=services.settings.runs_at_once)
+    return make_status(tallies, {number: slug for slug, number in numbers.items()}, settings)
 
 
 async def cancel_runs(services: Services, request: CancelRunsRequest) -> CancelRunsResponse:

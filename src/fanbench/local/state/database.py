@@ -34,7 +34,7 @@ __all__ = [
 
 _log = structlog.get_logger(__name__)
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """The schemas that this fanbench knows, oldest first, so that Alembic is imported only to migrate."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -40,7 +40,8 @@ from sqlalchemy.types import TypeEngine
 
 from fanbench._util.text import without_surrogates
 from fanbench.local.state.database import RECONNECT_SECONDS, is_duplicate, is_unreachable, open_engine
-from fanbench.wire.messages import Citation, CreationState, RunState
+from fanbench.wire.messages import Citation, CreationState, RunState, SkipPolicy
+from fanbench.wire.queue import IN_PROGRESS, Enqueue, skip_reason
 
 _log = structlog.get_logger(__name__)
 
@@ -189,9 +190,10 @@ class BenchmarkTaskRow(Base):
 
 
 class RunRow(Base):
-    """One run. Of a version and model, at most one is live: the migrations make an index that sees to it.
+    """One run. Of a version, model and effort, at most one is live, except those `beside` others.
 
-    It is not here, because SQLAlchemy would import all of PostgreSQL's dialect for it.
+    The migrations make an index that sees to it. It is not here, because SQLAlchemy would import all
+    of PostgreSQL's dialect for it.
     """
 
     __tablename__ = "run"
@@ -214,6 +216,10 @@ class RunRow(Base):
     """Whether the model passed, for a task that returned no number."""
     cancelled: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether a client cancelled the run. Then its row changes no more, and lists do not have it."""
+    beside: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether the queue took the run although another one may be in progress."""
+    benchmark: Mapped[str] = mapped_column(default="", server_default="")
+    """The slug of the benchmark for which the run was put into the queue, if any."""
     created: Mapped[datetime] = mapped_column(default=now, index=True)
     version: Mapped[VersionRow] = relationship(lazy="joined")
 
@@ -469,33 +475,66 @@ class Store:
 
     # --- Runs ---
 
-    async def add_run(self, version_id: int, model: str, judge: str = "", effort: str = "") -> RunRow | None:
-        """Add a run; None if one of this version, model and effort is already in progress."""
+    async def add_run(
+        self,
+        version_id: int,
+        model: str,
+        judge: str = "",
+        effort: str = "",
+        enqueue: Enqueue | None = None,
+    ) -> RunRow | str:
+        """Add a run, or return why there is none: the queue leaves it out, or without it, one is in progress."""
         created, tries = now(), itertools.count(1)
+        pair = {"version_id": version_id, "model": model, "effort": effort}
+        latest = select(RunRow.state, RunRow.ended).where(RunRow.cancelled.is_(False)).filter_by(**pair)
+        latest = latest.order_by(RunRow.id.desc())
 
-        async def add() -> RunRow | None:
-            first = next(tries) == 1
-            row = RunRow(version_id=version_id, model=model, judge=judge, effort=effort, created=created)
+        async def add() -> RunRow | str:
+            is_again = next(tries) > 1
+            row = RunRow(judge=judge, created=created, benchmark="", beside=False, **pair)
+            if enqueue is not None:
+                row.benchmark = enqueue.benchmark.partition("/")[2]
+                row.beside = enqueue.skip is SkipPolicy.ALL
+            if is_again and (ours := await self._find_run(row)):
+                return ours  # only the answer of the database was lost, and nobody else would start it
             try:
                 async with self._change() as session:
+                    runs = [(state, ended) for state, ended in await session.execute(latest)]
+                    if enqueue is not None and (reason := skip_reason(enqueue, runs, created)):
+                        return reason
+                    if enqueue is None and any(state in LIVE_RUNS for state, _ in runs):
+                        return IN_PROGRESS
                     session.add(row)
-            except IntegrityError as error:
+            except IntegrityError as error:  # another call was faster
                 if not is_duplicate(error):
                     raise
-                # If only the answer of the database was lost, the run is ours, and nobody else would start it.
-                return None if first else await self._find_live_run(row)
+                return IN_PROGRESS
             return row
 
         return await self._patiently(add)
 
-    async def _find_live_run(self, row: RunRow) -> RunRow | None:
-        """The run that is in progress like `row`, and was created at the same moment."""
-        same = [
-            getattr(RunRow, name) == getattr(row, name)
-            for name in ("version_id", "model", "effort", "created")
-        ]
+    async def _find_run(self, row: RunRow) -> RunRow | None:
+        """The run that is like `row`, and was created at the same moment."""
+        names = ("version_id", "model", "effort", "created", "beside")
+        same = [getattr(RunRow, name) == getattr(row, name) for name in names]
         async with self._session() as session:
-            return await session.scalar(select(RunRow).where(*same, RunRow.state.in_(LIVE_RUNS)))
+            return await session.scalar(select(RunRow).where(*same))
+
+    @_again
+    async def count_runs(self, since: datetime) -> list[tuple[str, str, str, RunState, int]]:
+        """The numbers of runs that are in progress or have ended since then, per task, model, benchmark and state."""
+        recent = or_(RunRow.state.in_(LIVE_RUNS), RunRow.ended >= since)
+        kinds = (VersionRow.slug, RunRow.model, RunRow.benchmark, RunRow.state)
+        query = select(*kinds, func.count()).join(VersionRow, VersionRow.id == RunRow.version_id)
+        query = query.where(RunRow.cancelled.is_(False), recent).group_by(*kinds)
+        async with self._session() as session:
+            return [(*row,) for row in await session.execute(query)]
+
+    @_again
+    async def benchmarks(self) -> list[BenchmarkTaskRow]:
+        """The tasks of all benchmarks, in the order in which they were added."""
+        async with self._session() as session:
+            return list(await session.scalars(select(BenchmarkTaskRow).order_by(BenchmarkTaskRow.id)))
 
     async def cancel_runs(
         self,
