@@ -436,6 +436,7 @@ def test_an_unchanged_task_is_not_pushed(cli: Cli, kaggle: SimulatedKaggle, task
     kaggle.add_run("u", "m", age=9.0)
     done = cli("tasks", "push", "-f", "u.py", "--if-changed")
     assert "Unchanged: u is version 1 on the server" in done.stdout
+    assert "Check creation status" not in done.stderr
     (record,) = json.loads(cli("tasks", "push", "-f", "u.py", "--if-changed", "--format", "json").stdout)
     assert (record["unchanged"], record["version"], record["state"]) == (True, 1, "COMPLETED")
     assert kaggle.calls["create_task"] == 1

@@ -6,6 +6,7 @@ attempts, decide    planned runs and attempts, and the pure tables that decide w
 journal             the durable record
 folder, artifacts   the output folder and its lock; outputs and logs in it
 resume              continuing the sweep of a folder
+adoption            what the server has of it already (`--adopt`)
 engine              carries the plan out (its docstring lists the modules it is made of)
 budget              what `--max-cost` lets be scheduled
 events, state       what the engine reports, and the state rebuilt from it

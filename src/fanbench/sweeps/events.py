@@ -245,7 +245,7 @@ class RunFound(RunEvent, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.label}: run {self.run_id}{' (found again)' if self.adopted else ''}"
+        return f"{self.label}: run {self.run_id}{' (there already)' if self.adopted else ''}"
 
 
 class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):

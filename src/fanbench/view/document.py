@@ -352,7 +352,10 @@ def build(
         board=_board(rank_models(scores), scores, order),
         board_like_these=_board_like_these(scores, order),
         timeline=timeline(histories.values()),
-        problems=[f"{problem.path}: {problem.what}" for problem in found.problems],
+        problems=[
+            *(f"{problem.path}: {problem.what}" for problem in found.problems),
+            *(run.contradiction for run in found.runs if run.contradicted),
+        ],
     )
     if against is not None:
         document.before = _before(*against, found, order, margin)

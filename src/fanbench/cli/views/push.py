@@ -194,11 +194,11 @@ class PushView:
         self._out.items(pushed, FIELDS)
         if pushed:
             note, command = self._out.note, self._settings.fanbench_command
-            slugs = [one.slug for one in pushed]
-            note("\nNext steps:" if not self._waiting else "\nNext step:")
-            if not self._waiting:
+            slugs, creating = ([one.slug for one in pushed], [one.slug for one in pushed if not one.created])
+            note("\nNext steps:" if creating else "\nNext step:")
+            if creating:
                 note("   Check creation status:")
-                for slug in slugs:
+                for slug in creating:
                     note(f"   $ {bold(command(f'tasks status {slug}'))}")
                 note()
             note("   Select models to run (or use -m to skip the menu):")
