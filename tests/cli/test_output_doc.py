@@ -87,6 +87,7 @@ def test_the_document_and_the_code_agree() -> None:
         "benchmarks remove me/b t -y",
         "doctor",
         "leaderboard me/b",
+        "queue",
         "quota",
         "tasks download t",
         "tasks edit t --tag reasoning",

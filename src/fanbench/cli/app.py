@@ -207,6 +207,7 @@ benchmarks = LazyGroup(
         "compare": Entry("compare:compare", "Compare two models, or two folders of results."),
         "gate": Entry("gate:gate", "Decide whether new results are worse than old ones."),
         **_ACCOUNT,
+        "queue": Entry("queue:queue", "Show how many of your runs are queued and running."),
         "serve": Entry("serve:serve", "Run the local server in the foreground."),
         "stop": Entry("serve:stop", "Stop the local server."),
         "models": Entry("local_models:models", "Manage the models of the local server."),

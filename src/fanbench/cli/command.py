@@ -23,7 +23,7 @@ __all__ = ["Command", "Settings", "command", "common_options"]
 P = ParamSpec("P")
 
 # A command in a hint, up to the end of the hint, the closing backquote, or the next command in a list.
-_COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|leaderboard|sweep)\b(?:[^`;\n]*[^`;.\s])?")
+_COMMAND = re.compile(r"fanbench (?:tasks|auth|init|quota|queue|leaderboard|sweep)\b(?:[^`;\n]*[^`;.\s])?")
 # Such a command that takes `--data`, but not `--local`.
 _LOCAL_COMMAND = re.compile(r"fanbench (?:models (?:add|list|remove)|stop|serve)\b(?:[^`;\n]*[^`;.\s])?")
 

@@ -1,0 +1,91 @@
+"""The command `queue`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import anyio
+import pytest
+
+from fanbench.testing import Fault, RunScript, SimulatedKaggle
+from fanbench.wire.messages import QueueSettings, SkipPolicy
+from fanbench.wire.queue import Enqueue
+from tests.cli.conftest import FOREVER, Cli
+
+ALL = Enqueue(skip=SkipPolicy.ALL)
+
+
+@pytest.fixture
+def busy(kaggle: SimulatedKaggle) -> SimulatedKaggle:
+    """A queue that runs one run at a time: one of `m` runs for ever, and two others wait."""
+    kaggle.change(
+        queue=QueueSettings(enabled=True, max_concurrency=1, max_concurrency_per_candidate_model=1),
+        runs={"m": RunScript(running=FOREVER), "n": RunScript(running=0.1)},
+    )
+    for model in ("m", "n"):
+        kaggle.add_model(model)
+    for task in ("t", "u"):
+        kaggle.add_task(task)
+    kaggle.benchmarks["me", "board"] = []
+
+    async def enqueue() -> None:
+        await kaggle.add_tasks("board", ["u"])
+        await kaggle.schedule_runs("t", ["m", "n"], enqueue=ALL)
+        await kaggle.schedule_runs("u", ["n"], enqueue=ALL)
+
+    anyio.run(enqueue)
+    return kaggle
+
+
+def test_the_queue(cli: Cli, busy: SimulatedKaggle) -> None:
+    """People see what is queued and running, the limits, and the models by their names; programs get the same."""
+    text = cli("queue").stdout
+    assert "Now:        2 queued, 1 running" in text
+    assert "Limits:     1 run at a time, 1 run per model" in text
+    rows = [line.split() for line in text.splitlines() if line.endswith(" 0")]
+    assert rows == [
+        ["m", "0", "1", "0", "0"],
+        ["n", "2", "0", "0", "0"],
+        ["-", "1", "1", "0", "0"],
+        ["board", "1", "0", "0", "0"],
+    ]
+    first, *others = json.loads(cli("queue", "--format", "json").stdout)
+    assert (first["scope"], first["queued"], first["running"]) == ("all", 2, 1)
+    assert (first["enabled"], first["limit"], first["limit_per_model"]) == (True, 1, 1)
+    assert [one["name"] for one in others] == ["m", "n", None, "board"]
+    table = list(csv.DictReader(io.StringIO(cli("queue", "--format", "csv").stdout)))
+    assert [one["queued"] for one in table] == ["2", "0", "2", "1", "1"]
+
+
+def test_a_watched_queue(cli: Cli, busy: SimulatedKaggle) -> None:
+    """`--watch` ends when nothing is queued or running, and says on stderr what has changed until then."""
+    busy.finish(model="m")
+    result = cli("queue", "--watch", "--poll-interval", "0.1")
+    assert result.exit_code == 0
+    assert "Now:        0 queued, 0 running" in result.stdout
+    assert "3 completed, 0 errored" in result.stdout
+    assert "  0 queued, 0 running" in result.stderr.splitlines()
+
+
+def test_a_queue_that_is_switched_off(cli: Cli, busy: SimulatedKaggle) -> None:
+    """That nothing leaves the queue is said."""
+    busy.change(queue=QueueSettings())
+    assert "it is switched off" in cli("queue").stdout
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"has_queue_status": False},
+        {"faults": (Fault("queue_status", status=501, message="UNIMPLEMENTED"),)},
+        {"faults": (Fault("queue_status", status=404, message="Unknown call /api/v1/benchmarks"),)},
+    ],
+)
+def test_a_server_without_a_status(cli: Cli, busy: SimulatedKaggle, changes: dict[str, object]) -> None:
+    """A server that lacks the call is named as the reason, in one line."""
+    busy.change(**changes)
+    result = cli("queue")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["error: This server does not say what is in its queue."]
