@@ -325,6 +325,20 @@ async def test_an_sdk_that_cannot_be_imported_is_explained(
     assert (words in (tmp_path / "data.out").read_text()) == (isolation == "fork")
 
 
+def test_a_start_imports_nothing_of_the_extras(tmp_path: Path) -> None:
+    """A server without options imports no package that only its options need, nor Alembic after the first start."""
+    words = f"serve --data {tmp_path} --port 0 --isolation process --idle-timeout 1".split()
+    command = [sys.executable, "-X", "importtime", "-m", "fanbench", *words]
+
+    def imported() -> set[str]:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
+        return {line.rpartition("|")[2].strip().partition(".")[0] for line in said.splitlines()}
+
+    of_options = {"ray", "obstore", "psycopg"}
+    assert imported() & {"uvicorn", "alembic", *of_options} == {"uvicorn", "alembic"}
+    assert imported() & {"uvicorn", "alembic", *of_options} == {"uvicorn"}
+
+
 def test_a_port_in_use_is_reported_with_a_hint(tmp_path: Path) -> None:
     """A port in use gives exit code 1 and one line, and --any-port uses another port."""
     with run_server(tmp_path / "data", runs=False) as server:
