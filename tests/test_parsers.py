@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ from fanbench.local.models.catalog import read_catalog, read_valid_entries
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
 from fanbench.local.requirements import read_requirements
-from fanbench.local.verdicts import judge_run, read_outcome, read_run_files
+from fanbench.local.verdicts import judge_run, read_outcome, read_run_files, result_of_run
 from fanbench.operations.env_file import read_env_file, write_env_file
 from fanbench.results import read_results
 from fanbench.sweeps.journal import Journal, has_summary
@@ -132,7 +133,10 @@ def outcome(path: Path) -> object:
 def verdict(path: Path) -> object:
     log = path.with_name("log.jsonl")
     log.touch()
-    return judge_run("a", Outcome(run_files=read_run_files(path.parent)), log)
+    files = read_run_files(path.parent)
+    result = result_of_run("a", "m", files)
+    assert result is None or math.isfinite(result)
+    return judge_run("a", Outcome(run_files=files), log)
 
 
 def set_variable(path: Path) -> object:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fanbench.operations import contents
 from fanbench.operations.contents import has_content
 from fanbench.tasks import to_notebook
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
@@ -93,6 +94,12 @@ async def test_an_output_that_cannot_be_downloaded_proves_nothing() -> None:
     server = kaggle()
     server.change(faults=(Fault("download_output", status=404),))
     assert await compare(server) is None
+
+
+async def test_a_large_output_is_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run with a large output, the download ends as soon as its size is known: a push is the lesser evil."""
+    monkeypatch.setattr(contents, "_MOST", 100)
+    assert await compare(kaggle()) is None
 
 
 async def test_a_docker_image_is_no_notebook() -> None:

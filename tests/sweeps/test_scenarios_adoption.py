@@ -89,6 +89,18 @@ def test_completed_runs_come_before_running_ones(tmp_path: Path) -> None:
     made.check_all_done()
 
 
+def test_runs_are_taken_in_the_stage_that_schedules(tmp_path: Path) -> None:
+    """With --step, the stage that schedules takes runs, and the last one watches and downloads them."""
+    made = world(tmp_path, models=2)
+    made.kaggle.add_run("t1", "m1", DONE, age=100.0)
+    made.run(until="schedule")
+    assert len(made.kaggle.our_runs()) == 1
+    assert not made.kaggle.arguments("download_output")
+    assert made.run()
+    assert len(made.kaggle.our_runs()) == 1
+    made.check_all_done()
+
+
 def test_a_later_process_takes_what_has_come_meanwhile(tmp_path: Path) -> None:
     """Runs that others have made since the sweep stopped are taken, and none that it has already."""
     made = world(tmp_path, repeats=3)

@@ -49,6 +49,7 @@ class Api(Protocol):
         owner: str = "",
         benchmark: str = "",
         version: int = 0,
+        include_definition: bool = False,
     ) -> AsyncIterator[Task]: ...
     async def schedule_runs(
         self,

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from fanbench._util import files
-from fanbench.errors import FanbenchError, TaskFileError
+from fanbench.errors import FanbenchError, OutputError, TaskFileError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import runs_of
 from fanbench.tasks.ipynb import code_digest
@@ -24,13 +24,15 @@ from fanbench.wire.slugs import join_task
 __all__ = ["has_content"]
 
 _SOURCE = "__notebook_source__.ipynb"
+# The most bytes that are downloaded to compare a notebook; a push takes less than the rest.
+_MOST = 64 << 20
 
 
 async def has_content(client: Api, task: Task, notebook: str, datasets: Iterable[str]) -> bool | None:
     """Return whether a version of a task certainly runs the cells of `notebook` (`.ipynb` JSON) on these datasets.
 
-    None means that nothing shows it: the version has no run that has ended, or its output cannot be read. It takes
-    nothing, or up to three calls, of which one is the download of an output.
+    None means that nothing shows it: the version has no run that has ended, or its output is large or cannot be read.
+    It takes no call, or up to three, of which one is the download of an output.
     """
     if task.creation_state is not CreationState.COMPLETED or not task.slug.version_number:
         return None
@@ -63,11 +65,17 @@ async def _look(client: Api, task: Task) -> str | None:
         # One that completed is surest to have an output.
         run = min(runs, key=lambda run: (run.state is not RunState.COMPLETED, run.id))
         async with files.async_temporary_folder(".fanbench-source-") as folder:
-            await client.download_output(run.id, folder / "output", include_source=True)
-            read = partial((folder / "output" / _SOURCE).read_text, encoding="utf-8")
+            output = folder / "output"
+            await client.download_output(run.id, output, include_source=True, progress=_refuse_large)
+            read = partial((output / _SOURCE).read_text, encoding="utf-8")
             return _digest(await anyio.to_thread.run_sync(read))
     except (FanbenchError, OSError, UnicodeDecodeError):
         return None
+
+
+def _refuse_large(received: int, total: int | None) -> None:
+    if max(received, total or 0) > _MOST:
+        raise OutputError(f"The output has more than {_MOST >> 20} MB.")
 
 
 def _digest(notebook: str) -> str | None:

@@ -120,7 +120,12 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             start, size = int(tasks.page_token or tasks.skip), tasks.page_size
             scope = (tasks.owner_slug, tasks.benchmark_slug, tasks.version_number)
             page, following = await kaggle.page_of_tasks(
-                tasks.regex_filter, tasks.status_filter, start, size, scope=scope
+                tasks.regex_filter,
+                tasks.status_filter,
+                start,
+                size,
+                scope=scope,
+                include_definition=tasks.include_definition,
             )
             total = len(kaggle.tasks)
             return ListTasksResponse(tasks=page, total_results=total, next_page_token=str(following or ""))

@@ -350,11 +350,16 @@ class SimulatedKaggle:
         owner: str = "",
         benchmark: str = "",
         version: int = 0,
+        include_definition: bool = False,
     ) -> AsyncIterator[Task]:
-        scope = (owner, benchmark, version)
-        return _pages(
-            protocol.LIST_TASKS, partial(self.page_of_tasks, regex or "", status or "", scope=scope)
+        fetch = partial(
+            self.page_of_tasks,
+            regex or "",
+            status or "",
+            scope=(owner, benchmark, version),
+            include_definition=include_definition,
         )
+        return _pages(protocol.LIST_TASKS, fetch)
 
     async def page_of_tasks(
         self,
@@ -364,6 +369,7 @@ class SimulatedKaggle:
         size: int | None = None,
         *,
         scope: tuple[str, str, int] = ("", "", 0),
+        include_definition: bool = False,
     ) -> tuple[list[Task], int | None]:
         """One page of `list_tasks`, from number `start` on, and where the next page starts.
 
@@ -376,8 +382,9 @@ class SimulatedKaggle:
                 text = f"{regex!r} is not a regular expression: {error}"
                 raise error_for_status("list_tasks", 400, text) from None
             shown = self._tasks_in(*scope)
+            definition = self.scenario.definition if include_definition else None
             listed = [
-                task
+                structs.replace(task, definition=definition)
                 for task in shown
                 if task
                 and pattern.search(task.slug.task_slug)
