@@ -246,6 +246,21 @@ def test_what_a_push_comes_to(known: TaskRecord | None, there: Task | None, step
     assert push_step(known, MINE, there, retry_failed=True) == retried
 
 
+def test_what_the_server_has_is_not_pushed() -> None:
+    """Whatever the journal has of a task, content that is the newest version on the server makes no other one."""
+    for known in (
+        None,
+        record(TaskPhase.READY, 1, THEIRS),
+        record(TaskPhase.PUSHED, 1),
+        record(TaskPhase.REFUSED, 0),
+    ):
+        assert push_step(known, MINE, seen(2)).needs_push
+        assert push_step(known, MINE, seen(2), same=True) is PushStep.SAME
+        assert push_step(known, MINE, None, same=True) is PushStep.NEW
+    assert push_step(record(TaskPhase.READY, 2), MINE, seen(2), same=True) is PushStep.UNCHANGED
+    assert push_step(record(TaskPhase.FAILED, 2), MINE, seen(2), same=True) is PushStep.FAILED
+
+
 RECORDS = st.none() | st.builds(
     record,
     st.sampled_from(TaskPhase),

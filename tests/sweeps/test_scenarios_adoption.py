@@ -42,6 +42,31 @@ def test_the_same_content_is_not_pushed(tmp_path: Path) -> None:
     assert made.calls.total() == 0
 
 
+def test_what_another_machine_has_pushed_meanwhile_is_not_pushed(tmp_path: Path) -> None:
+    """A folder that has pushed earlier content takes the version with the new content that somebody else has pushed."""
+    made = world(tmp_path, rules=Rules())
+    assert made.run()
+    made.edit("t1")
+    made.kaggle.add_task("t1", made.texts["t1"], age=5.0)
+    assert made.run(pause=10.0)
+    assert not made.calls["create_task"]
+    assert {one.version for one in made.attempts()} == {2, 3}
+    made.check_all_done()
+
+
+def test_a_late_push_is_not_taken_for_what_was_compared(tmp_path: Path) -> None:
+    """If a push of earlier content arrives after the comparison, the content that is wanted now is pushed."""
+    made = world(tmp_path, rules=Rules())
+    wanted = made.texts["t1"]
+    made.edit("t1")
+    made.serve(late_arrival=2.0)
+    made.run(kill_in=("create_task", False))
+    made.texts["t1"] = wanted
+    assert made.run()
+    assert [version.text for version in made.kaggle.tasks["t1"].versions][-1] == wanted
+    assert {run.version for run in made.kaggle.our_runs()} == {len(made.kaggle.tasks["t1"].versions)}
+
+
 def test_other_content_is_pushed_and_its_runs_are_left(tmp_path: Path) -> None:
     """Where the server has other content, a version is pushed, and no run of another version is taken."""
     made = world(tmp_path, text="other")

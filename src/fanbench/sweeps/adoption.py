@@ -29,8 +29,8 @@ __all__ = ["compare_with_server", "match_runs", "takeable"]
 async def compare_with_server(client: Api, plan: SweepPlan, *, fresh: bool = False) -> SweepPlan:
     """Return the plan with what the server has of its tasks: the same content, and runs to take over.
 
-    Only tasks that the folder's journal does not know, or does not read if the sweep starts `fresh`, are compared. What
-    cannot be compared is pushed.
+    Only tasks are compared that would be pushed by the journal of the folder, which a `fresh` sweep does not read.
+    What cannot be compared is pushed.
 
     Raises:
         JournalError: The journal cannot be read.
@@ -54,13 +54,13 @@ async def compare_with_server(client: Api, plan: SweepPlan, *, fresh: bool = Fal
 
 
 async def _compare(client: Api, plan: SweepPlan, task: PlannedTask, record: TaskRecord | None) -> PlannedTask:
-    if task.seen is not None and task.notebook is not None and record is None:
+    pushed = push_step(record, task.identity, task.seen, retry_failed=plan.rules.retry_failed).needs_push
+    if task.seen is not None and task.notebook is not None and pushed:
         same = await has_content(client, task.seen, task.notebook, task.datasets)
         task = replace(task, same_as_server=same)
     if plan.judge or not (plan.rules.adopt or task.same_as_server):
         return task
-    step = push_step(record, task.identity, task.seen, same=task.same_as_server)
-    if task.seen is None or step.needs_push:
+    if task.seen is None or (pushed and not task.same_as_server):
         return task
     version = task.seen.slug.version_number
     listed = as_scheduled(await runs_of(client, task.slug, version=version), plan.models)

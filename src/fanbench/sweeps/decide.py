@@ -81,15 +81,14 @@ def push_step(
 ) -> PushStep:
     """Return what to do for a task with content `identity` that the server has as `seen`.
 
-    `same` tells whether the newest version on the server certainly has this content. With `retry_failed`, content whose
-    creation failed is pushed again.
+    `same` tells whether `seen` certainly has this content: then nothing is pushed, whichever the record. With
+    `retry_failed`, content whose creation failed is pushed again.
 
     | record                | on the server                   | step        |
     |-----------------------|---------------------------------|-------------|
     | (named by its slug)   | any                             | existing    |
     | any                   | nothing                         | new         |
-    | none                  | a version that is the same      | same        |
-    | none                  | any other version               | new version |
+    | none                  | any version                     | new version |
     | of other content      | any version                     | changed     |
     | pushing               | newer than the record's version | adopted     |
     | pushing               | not newer                       | new version |
@@ -98,13 +97,22 @@ def push_step(
     | refused               | any version                     | new version |
     | failed                | any version                     | failed      |
     | failed, to be retried | any version                     | new version |
+    | whichever             | a version that is the same      | same        |
     """
+    step = _step_by_record(record, identity, seen, retry_failed=retry_failed)
+    return PushStep.SAME if same and step in (PushStep.NEW_VERSION, PushStep.CHANGED) else step
+
+
+def _step_by_record(
+    record: TaskRecord | None, identity: str, seen: Task | None, *, retry_failed: bool
+) -> PushStep:
+    """Return what to do by the journal alone."""
     if identity.startswith(_VERSION_PREFIX):
         return PushStep.EXISTING
     if seen is None:
         return PushStep.NEW
     if record is None:
-        return PushStep.SAME if same else PushStep.NEW_VERSION
+        return PushStep.NEW_VERSION
     if record.identity != identity:
         return PushStep.CHANGED
     match record.phase:

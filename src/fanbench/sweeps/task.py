@@ -150,7 +150,8 @@ class TaskPipeline:
         record = self._store.tasks.get(self._slug)
         await self._look_for_late_version(record)
         retry = self._context.rules.retry_failed
-        same = self._planned.same_as_server
+        # What the planner has compared may not be the newest version any more.
+        same = self._planned.same_as_server if self._seen == self._planned.seen else None
         step = push_step(record, self._planned.identity, self._seen, same=same, retry_failed=retry)
         if step is PushStep.FAILED and record is not None:
             raise CreationFailed(record.error)
