@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from fanbench.local.address import LocalServer
     from fanbench.operations.download import DownloadReport
     from fanbench.operations.push import Pushed
+    from fanbench.operations.queue import EnqueueMode
     from fanbench.operations.run import RunReport
     from fanbench.operations.status import TaskStatus
     from fanbench.wire.downloads import Downloaded, ProgressCallback
@@ -290,6 +291,7 @@ class Client:
         poll_interval: float = POLL_INTERVAL,
         logs: bool = False,
         judge: str | None = None,
+        enqueue: EnqueueMode = "never",
         emit: Emit = ignore_events,
     ) -> RunReport:
         """Run each task on each model, or on each agent: one call per task, all tasks at once.
@@ -300,7 +302,8 @@ class Client:
         "high", tasks run on each model at each reasoning effort, and rows are called `MODEL@EFFORT`; a model may also
         be written like this. `agents` are slugs, for tasks that are run on agents. `timeout`, `poll_interval`
         and `logs` (report every log line) apply to the wait. `judge` is the model behind `judge_llm` in the runs,
-        which only a local server lets you choose.
+        which only a local server lets you choose. With `enqueue`, "auto" or "always", the runs are put into the
+        server's queue, if the account has one or else not at all.
 
         Raises:
             UsageError: A name is invalid, a model is unknown or lacks an effort, a task is not run on agents, or a
@@ -323,6 +326,7 @@ class Client:
             poll_interval=poll_interval,
             logs=logs,
             judge=judge,
+            enqueue=enqueue,
             emit=emit,
         )
 

@@ -10,11 +10,20 @@ import pytest
 
 from fanbench import ApiError, FanbenchError, NotFound, UnknownModel, UsageError
 from fanbench.operations.candidates import find_candidates
-from fanbench.operations.events import TaskFailed
+from fanbench.operations.events import Event, TaskFailed
 from fanbench.operations.models import runs_on
+from fanbench.operations.queue import CannotEnqueue, NotEnqueued
 from fanbench.operations.run import Launched, ModelsUnlisted, run_tasks
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
-from fanbench.wire.messages import BenchmarkModel, CreationState, ModelVersion, Run, RunState, ScheduleResult
+from fanbench.wire.messages import (
+    BenchmarkModel,
+    CreationState,
+    ModelVersion,
+    QueueSettings,
+    Run,
+    RunState,
+    ScheduleResult,
+)
 from fanbench.wire.queue import Enqueue
 from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
@@ -282,3 +291,48 @@ def test_names_that_match_no_run_are_an_error(asked: str) -> None:
         runs_on("t", RUNS, [asked], 3)
     assert caught.value.hint
     assert caught.value.hint.endswith("For the runs of the version before, add --version 2.")
+
+
+# --- The server's queue ---
+
+
+def busy(queue: QueueSettings | None) -> SimulatedKaggle:
+    """A server on which a run of task `a` on model `m` is in flight."""
+    client = client_with("a", "b")
+    client.change(queue=queue, runs=RunScript(running=50.0))
+    client.add_run("a", "m")
+    return client
+
+
+async def test_enqueued_runs_are_beside_others() -> None:
+    """By the queue, a task runs on a model although a run of it is in flight; without, the model is skipped."""
+    client = busy(QueueSettings(enabled=True))
+    report = await run_tasks(client, ["a", "b"], ["m", "n"], enqueue="always")
+    assert all(row.scheduled for launch in report.launches for row in launch.rows)
+    assert (client.calls["queue_status"], client.calls["schedule_runs"]) == (1, 2)
+    report = await run_tasks(client, ["a"], ["m"])
+    assert not report.launches[0].rows[0].scheduled
+
+
+@pytest.mark.parametrize("queue", [None, QueueSettings()])
+async def test_runs_without_a_queue(queue: QueueSettings | None) -> None:
+    """With `auto`, an account without the queue runs its tasks all the same, and is told so once."""
+    client = busy(queue)
+    events: list[Event] = []
+    report = await run_tasks(client, ["a", "b"], ["n"], enqueue="auto", emit=events.append)
+    assert len(report.launches) == 2
+    (said,) = [event for event in events if isinstance(event, NotEnqueued)]
+    assert "without the server's queue" in said.text
+    with pytest.raises(CannotEnqueue, match="cannot be put into the server's queue"):
+        await run_tasks(client, ["b"], ["x"], enqueue="always")
+    assert not client.our_runs(model="x")
+
+
+async def test_a_task_that_does_not_exist_says_nothing_of_the_queue() -> None:
+    """A 404 because of an unknown model is an error about the model, not about the queue."""
+    client = busy(QueueSettings(enabled=True))
+    client.change(unknown_models=frozenset({"x"}))
+    events: list[Event] = []
+    with pytest.raises(NotFound, match="No such model"):
+        await run_tasks(client, ["a"], ["x"], enqueue="auto", emit=events.append)
+    assert not [event for event in events if isinstance(event, NotEnqueued)]

@@ -174,6 +174,7 @@ def test_a_moved_folder_continues_in_its_new_place(tmp_path: Path) -> None:
         cancel="never",
         cancel_on_interrupt=False,
         adopt=False,
+        enqueue="never",
     )
 
 

@@ -327,11 +327,11 @@ def _take_account(world: World) -> list[SimulatedRun]:
     theirs: list[SimulatedRun] = []
     start = world.kaggle._start
 
-    def start_as_ours(*args: Any, ours: bool) -> SimulatedRun:
-        run = start(*args, ours=True)
+    def start_as_ours(*args: Any, ours: bool, **more: Any) -> SimulatedRun:
+        run = start(*args, ours=True, **more)
         if not ours:
             theirs.append(run)
         return run
 
-    world.kaggle._start = start_as_ours  # type: ignore[assignment, method-assign]
+    world.kaggle._start = start_as_ours  # type: ignore[method-assign]
     return theirs

@@ -298,6 +298,7 @@ def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
         "cancel": "queued",
         "cancel_on_interrupt": True,
         "adopt": True,
+        "enqueue": "auto",
     }
     more = {"datasets": ["a/b"], "models": ["m"], "judge": "j", "output": tmp_path / "out", "repeats": 3}
     more |= {"rerun": "t:m", "benchmark": "a/b", "efforts": ["low"], "agents": ["coder-1"]}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench._util.text import iso_time
+from fanbench.operations.queue import NotEnqueued, QueueRead
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.decide import RunStatus
 from fanbench.sweeps.events import (
@@ -182,6 +183,22 @@ def test_the_time_that_is_left() -> None:
     state = after(*running, COMPLETED, RunScheduled(PlannedRun("b", "n"), 1))
     # The youngest run has just begun; five will follow, two at a time.
     assert state.seconds_left(START + timedelta(seconds=6)) == 4 + 3 * 4
+
+
+def test_the_time_that_is_left_in_the_queue() -> None:
+    """By the queue, all runs there end at the rate of the others since the first reading, then those to come."""
+    started = [SCHEDULED, FOUND, RUNNING, COMPLETED]
+    state = after(*started, QueueRead(20, 2, 100))
+    assert state.seconds_in_queue(START) is None
+    state = after(*started, QueueRead(20, 2, 100), RunsPolled("a", 1, 1), QueueRead(15, 2, 104))
+    # 4 runs in 2 s; 17 are there, and 7 of 8 are not scheduled yet. The reading is a second old.
+    later = START + timedelta(seconds=8)
+    assert state.seconds_in_queue(later) == state.seconds_left(later) == (17 + 7) / 2 - 1
+    state.absorb(QueueRead(15, 2, 99), START + timedelta(seconds=9))  # older runs have left the last 24 hours
+    assert state.seconds_in_queue(later) is None
+    assert state.seconds_left(later) is not None
+    state = after(*started, QueueRead(20, 2, 100), QueueRead(15, 2, 104), NotEnqueued("none"))
+    assert state.seconds_in_queue(later) is None
 
 
 def test_a_run_that_was_not_scheduled_has_no_time() -> None:

@@ -38,6 +38,7 @@ SWEEP_CALLS: set[ApiCall] = {
     "update_task",
     "get_task",
     "schedule_runs",
+    "queue_status",
     "cancel_runs",
     "list_runs",
     "logs",

@@ -21,6 +21,7 @@ __all__ = [
     "agent_option",
     "data_option",
     "effort_option",
+    "enqueue_option",
     "env_file_option",
     "judge_option",
     "model_option",
@@ -101,6 +102,12 @@ effort_option = value_option(
 )
 agent_option = value_option("--agent agents", "SLUG", "An agent to run on. Repeatable.", multiple=True)
 judge_option = value_option("--judge", "MODEL", "Local server: the model behind judge_llm.")
+enqueue_option = value_option(
+    "--enqueue",
+    "WHEN",
+    "Put runs into the server's queue: auto (if your account has it), always, or never (default: never).",
+    click.Choice(["auto", "always", "never"]),
+)
 version_option = value_option("--version", "N", "The version of the task (default: the newest).", AT_LEAST_1)
 
 

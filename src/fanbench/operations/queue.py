@@ -1,18 +1,21 @@
-"""The server's queue of runs: what is in it."""
+"""The server's queue of runs: what is in it, and scheduling by way of it where an account has it (`--enqueue`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 import anyio
 
 from fanbench._util.polling import Pace
+from fanbench._util.text import error_line
 from fanbench.errors import ApiError, FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.events import Emit, Event, ignore_events
-from fanbench.operations.lookup import lacks_call
+from fanbench.operations.lookup import NO_SUCH_CALL, lacks_call
 from fanbench.operations.models import list_models_if_possible
 from fanbench.wire.messages import (
     BenchmarkModel,
@@ -21,19 +24,28 @@ from fanbench.wire.messages import (
     QueueSettings,
     QueueStatus,
     RunState,
+    ScheduleResult,
     StateCount,
 )
+from fanbench.wire.queue import Enqueue
 from fanbench.wire.slugs import normalize_model
 
 __all__ = [
+    "CannotEnqueue",
+    "EnqueueMode",
+    "NotEnqueued",
     "Queue",
     "QueueCount",
+    "QueueRead",
     "QueueSeen",
+    "RunQueue",
     "fetch_queue",
     "watch_queue",
 ]
 
 WATCH_INTERVAL = 10.0
+
+# --- What is in it --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +154,149 @@ def _by_state(counts: Iterable[StateCount]) -> dict[RunState, int]:
 
 def _ended(counts: Mapping[RunState, int]) -> tuple[int, int]:
     return counts.get(RunState.COMPLETED, 0), counts.get(RunState.ERRORED, 0)
+
+
+# --- Scheduling by way of it ----------------------------------------------------------------------------------
+
+#: Whether runs are put into the server's queue: if the account has one, or the call fails without one, or not.
+EnqueueMode = Literal["auto", "always", "never"]
+
+
+class CannotEnqueue(FanbenchError):
+    """The server does not take runs into its queue, and they are not to be scheduled otherwise."""
+
+
+class NotEnqueued(Event, frozen=True):
+    """The server does not take runs into its queue, so they are scheduled without it. Reported once."""
+
+    reason: str
+
+    @property
+    def text(self) -> str:
+        return f"Runs are scheduled without the server's queue: {error_line(self.reason)}"
+
+
+class QueueRead(Event, frozen=True):
+    """How many runs of the caller are `queued` and `active`, and have `ended` in the last 24 hours."""
+
+    quiet: ClassVar[bool] = True
+
+    queued: int
+    active: int
+    ended: int
+
+    @property
+    def text(self) -> str:
+        return f"the server's queue: {self.queued} queued, {self.active} running"
+
+
+class RunQueue:
+    """Schedules runs, by way of the server's queue where there is one.
+
+    Before the first run, the server is asked for the status of its queue: one that does not know this call would
+    schedule the runs at once, and runs in a queue that is switched off would never begin. To an account that lacks the
+    queue, the server answers 404 and has done nothing; the call is made again without the queue.
+    """
+
+    def __init__(
+        self,
+        client: Api,
+        mode: EnqueueMode,
+        enqueue: Enqueue,
+        emit: Callable[[NotEnqueued | QueueRead], None],
+    ) -> None:
+        self._client = client
+        self._mode = mode
+        self._enqueue = enqueue
+        self._emit = emit
+        self._looking = anyio.Lock()
+        #: Whether runs are put into the queue; None while that is not known.
+        self.in_use: bool | None = False if mode == "never" else None
+        self._has_taken_runs = False
+
+    async def schedule_runs(
+        self,
+        task: str,
+        models: Sequence[str] = (),
+        *,
+        version: int = 0,
+        judge: str = "",
+        effort: str = "",
+        agents: Sequence[str] = (),
+    ) -> list[ScheduleResult]:
+        """Do what `Client.schedule_runs` does, and raise what it raises.
+
+        Raises:
+            CannotEnqueue: The account has no queue, and the mode is "always". Nothing has been scheduled.
+        """
+        schedule = partial(
+            self._client.schedule_runs,
+            task,
+            models,
+            version=version,
+            judge=judge,
+            effort=effort,
+            agents=agents,
+        )
+        if not await self._look():
+            return await schedule()
+        try:
+            results = await schedule(enqueue=self._enqueue)
+        except ApiError as error:
+            # Once the queue has taken runs, this is about the task or a model.
+            if error.status not in NO_SUCH_CALL or self._has_taken_runs:
+                raise
+            if self._mode == "always":
+                raise self._refusal(str(error)) from None
+            results = await schedule()
+            self._do_without(str(error))
+        else:
+            self._has_taken_runs = True
+        return results
+
+    async def _look(self) -> bool:
+        """Return whether to put runs into the queue. The first caller asks the server."""
+        async with self._looking:
+            if self.in_use is None and (reason := await self._why_not()):
+                if self._mode == "always":
+                    raise self._refusal(reason)
+                self._do_without(reason)
+            elif self.in_use is None:
+                self.in_use = True
+        return bool(self.in_use)
+
+    async def _why_not(self) -> str:
+        """Why runs are not put into the queue, as far as its status tells; empty if it does not."""
+        try:
+            settings = (await self.read()).settings
+        except FanbenchError as error:
+            return f"there is none ({error})" if isinstance(error, ApiError) and lacks_call(error) else ""
+        return "it is switched off" if settings is not None and not settings.enabled else ""
+
+    async def read(self) -> QueueStatus:
+        """Return the status of the queue, and report it as `QueueRead`."""
+        status = await self._client.queue_status()
+        live, recent = _by_state(status.state_counts), _by_state(status.recent_state_counts)
+        queued = live.get(RunState.QUEUED, 0)
+        self._emit(QueueRead(queued, sum(live.values()) - queued, sum(recent.values())))
+        return status
+
+    async def watch(self, interval: float) -> None:
+        """Read the status every `interval` seconds as long as the queue is in use. A failure is not an error."""
+        while self.in_use is not False:
+            await anyio.sleep(interval)
+            if self.in_use:
+                with suppress(FanbenchError):
+                    await self.read()
+
+    def _do_without(self, reason: str) -> None:
+        if self.in_use is not False:
+            self.in_use = False
+            self._emit(NotEnqueued(reason))
+
+    @staticmethod
+    def _refusal(reason: str) -> CannotEnqueue:
+        return CannotEnqueue(
+            f"Runs cannot be put into the server's queue: {reason}",
+            hint="Use --enqueue auto to schedule them without it.",
+        )

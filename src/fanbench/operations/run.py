@@ -17,10 +17,12 @@ from fanbench.operations.candidates import ModelChoice, find_candidates, refuse_
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
 from fanbench.operations.lookup import as_scheduled, existing_task, model_of, runs_of, task_if_any
 from fanbench.operations.models import find_judge
+from fanbench.operations.queue import EnqueueMode, RunQueue
 from fanbench.operations.unanswered import CallUnanswered, confirmed_within, runs_after
 from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
 from fanbench.wire.candidates import Candidate, requests_for
-from fanbench.wire.messages import BenchmarkModel, CreationState, Run, ScheduleResult, Task
+from fanbench.wire.messages import BenchmarkModel, CreationState, Run, ScheduleResult, SkipPolicy, Task
+from fanbench.wire.queue import Enqueue
 from fanbench.wire.retry import CallOutcome, call_outcome
 
 __all__ = [
@@ -101,6 +103,7 @@ async def run_tasks(
     poll_interval: float = POLL_INTERVAL,
     logs: bool = False,
     judge: str | None = None,
+    enqueue: EnqueueMode = "never",
     emit: Emit = ignore_events,
 ) -> RunReport:
     """Run each task on each model, and on each of the `agents`: one schedule call per task, all tasks at once.
@@ -113,11 +116,13 @@ async def run_tasks(
     The report's `runs` are those that this call started, and for models that were skipped the run in flight: none if
     `until` is "scheduled"; queued or further if it is "listed"; and if it is "ended", in their final state.
     `timeout`, `poll_interval` (both in seconds) and `logs` apply to the wait for the end. `judge` is the
-    model behind `judge_llm`, if a local server is to use another one than its own choice.
+    model behind `judge_llm`, if a local server is to use another one than its own choice. `enqueue` says whether the
+    runs are put into the server's queue, which takes them although others of the same models are in flight.
 
     Raises:
         UsageError: A name is not valid, no model is given, a model lacks an effort, a task is not run on agents, or a
             judge is given to Kaggle. Nothing has been scheduled.
+        CannotEnqueue: `enqueue` is "always", and the account has no queue. Nothing has been scheduled.
         UnknownModel: A pattern matches no model, or the judge is unknown. Nothing has been scheduled.
         FanbenchError: The only task does not exist or cannot be run. Of several, it is in the report's
             `failures` and does not affect the others.
@@ -146,9 +151,10 @@ async def run_tasks(
             emit(failures[-1])
 
     in_order = InOrder(absorb)
+    queue = RunQueue(client, enqueue, Enqueue(skip=SkipPolicy.ALL), emit)
     list_before = until != "scheduled"
     jobs = [
-        partial(schedule, client, slug, choice, judge=judging, list_before=list_before, emit=emit)
+        partial(schedule, client, queue, slug, choice, judge=judging, list_before=list_before, emit=emit)
         for slug in slugs
     ]
     await settle(jobs, limit=limit, done=lambda index, outcome: in_order(index, (slugs[index], outcome)))
@@ -170,6 +176,7 @@ async def run_tasks(
 
 async def schedule(
     client: Api,
+    queue: RunQueue,
     slug: str,
     choice: ModelChoice,
     *,
@@ -197,7 +204,7 @@ async def schedule(
     rows: dict[str, Scheduled] = {}
     for request in requests_for(choice.slugs, choice.agents):
         try:
-            results = await _request(client, slug, request, choice, judge, before, emit)
+            results = await _request(client, queue, slug, request, choice, judge, before, emit)
         except FanbenchError as error:
             if begun := [row.model for row in rows.values() if row.scheduled]:
                 error.hint = f"Runs on {first_few(begun)} have been scheduled. {error.hint or ''}".strip()
@@ -225,6 +232,7 @@ async def _refuse_misfit(client: Api, slug: str, choice: ModelChoice) -> None:
 
 async def _request(
     client: Api,
+    queue: RunQueue,
     slug: str,
     request: Sequence[Candidate],
     choice: ModelChoice,
@@ -239,7 +247,7 @@ async def _request(
     """
     labels = [each.label for each in request]
     try:
-        return await client.schedule_runs(
+        return await queue.schedule_runs(
             slug,
             [each.model for each in request if each.model],
             judge=judge,

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from fanbench._util.concurrency import Offload
 from fanbench.operations.api import Api
+from fanbench.operations.queue import RunQueue
 from fanbench.operations.unanswered import confirmed_within
 from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.budget import Budget, run_cost
@@ -25,6 +26,8 @@ from fanbench.sweeps.history import HistoryWriter
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.task_runs import ActiveRun, TaskRuns
+from fanbench.wire.messages import SkipPolicy
+from fanbench.wire.queue import Enqueue
 
 __all__ = ["BudgetGate", "SweepContext"]
 
@@ -86,6 +89,8 @@ class SweepContext:
         self.canceller = Canceller(
             client, self.tasks, self.store, plan.rules.cancel, self.emit, self.gate.wake_waiting
         )
+        everything = Enqueue(skip=SkipPolicy.ALL)
+        self.queue = RunQueue(client, plan.rules.enqueue, everything, self.emit)
         self._cancelled_by_drain: set[anyio.CancelScope] = set()
 
     def emit(self, event: SweepEvent) -> None:

@@ -96,6 +96,7 @@ class Engine:
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as beside:
                     beside.start_soon(self._cancel_and_stop, scope)
+                    beside.start_soon(context.queue.watch, context.rules.poll_interval)
                     await context.gate.open()
                     async with anyio.create_task_group() as group:
                         for task in context.plan.tasks:

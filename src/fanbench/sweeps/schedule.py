@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 
 from fanbench.errors import FanbenchError
+from fanbench.operations.queue import CannotEnqueue
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase
@@ -22,6 +23,8 @@ __all__ = ["RunScheduler"]
 
 # How old, in seconds, our knowledge of the newest version may be when we schedule.
 _FRESH = 30.0
+# The most models in one call that puts runs into the queue.
+_MOST_ENQUEUED = 100
 
 
 class RunScheduler:
@@ -67,7 +70,8 @@ class RunScheduler:
         models = [model for model in self._task.due if not self._is_blocked(model, now)]
         suspects = [model for model in models if model in self._suspects]
         requests = requests_for(suspects[:1] or models, self._context.plan.choice.agents)
-        return [each.label for each in requests[0]] if requests else []
+        most = None if self._context.queue.in_use is False else _MOST_ENQUEUED
+        return [each.label for each in requests[0][:most]] if requests else []
 
     def _is_blocked(self, model: str, now: float) -> bool:
         """Return whether the model must wait for a run that is, or may be, in flight on it."""
@@ -105,7 +109,7 @@ class RunScheduler:
         # Kaggle's own command line never names a version, so we do only where it makes a difference.
         named = version if self._watcher.superseded else 0
         try:
-            results = await self._context.client.schedule_runs(
+            results = await self._context.queue.schedule_runs(
                 self._task.slug,
                 [each.model for each in request if each.model],
                 version=named,
@@ -115,6 +119,8 @@ class RunScheduler:
             )
         except FanbenchError as error:
             self._record_failure(runs, error)
+            if isinstance(error, CannotEnqueue):
+                raise
         else:
             self._budget.reset()
             self._suspects.difference_update(models)

@@ -18,6 +18,7 @@ import msgspec
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench._util.text import is_pattern
 from fanbench.errors import TaskFileError, UsageError
+from fanbench.operations.queue import EnqueueMode
 from fanbench.results.scales import Scale
 from fanbench.tasks.source import SUFFIXES
 from fanbench.wire.slugs import slugify_task
@@ -95,7 +96,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     `None` means 10 for a local server, whose lists are never behind, and 60 for others. `cancel` applies to what the
     sweep leaves because of `max_failures`, `timeout`, `deadline` or `max_cost`; with `cancel_on_interrupt`, the first
     Ctrl-C cancels, too: all runs in flight, or only queued ones if `cancel` says so. With `adopt`, runs of the same
-    content that are on the server are taken over.
+    content that are on the server are taken over. `enqueue` says whether runs are put into the server's queue.
     """
 
     retry_errored: int = 0
@@ -111,6 +112,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     cancel: CancelPolicy = "never"
     cancel_on_interrupt: bool = False
     adopt: bool = False
+    enqueue: EnqueueMode = "never"
 
     @property
     def retry_failed(self) -> bool:
@@ -322,6 +324,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     cancel: CancelPolicy | None = None
     cancel_on_interrupt: bool | None = None
     adopt: bool | None = None
+    enqueue: EnqueueMode | None = None
     rerun: tuple[str, ...] = ()
 
 
@@ -412,6 +415,8 @@ def rules_of(spec: SweepSpec) -> Rules:
             )
     if spec.cancel is not None and spec.cancel not in get_args(CancelPolicy):
         raise UsageError(f"cancel must be never, queued or all, not {spec.cancel!r}.")
+    if spec.enqueue is not None and spec.enqueue not in get_args(EnqueueMode):
+        raise UsageError(f"enqueue must be auto, always or never, not {spec.enqueue!r}.")
     given = {name: getattr(spec, name) for name in Rules.__struct_fields__}
     return Rules(**{name: value for name, value in given.items() if value is not None})
 

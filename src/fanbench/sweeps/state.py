@@ -16,6 +16,7 @@ from typing import Union
 
 import msgspec
 
+from fanbench.operations.queue import NotEnqueued, QueueRead
 from fanbench.sweeps.attempts import PlannedRun, expand_runs
 from fanbench.sweeps.decide import RunStatus, run_status
 from fanbench.sweeps.events import (
@@ -164,11 +165,13 @@ class SweepState:
     limit: int | None = None
     limits: deque[LimitStep] = field(default_factory=lambda: deque(maxlen=_LIMITS))
     budget: BudgetRead | None = None
+    queue: QueueRead | None = None
     draining: Draining | None = None
     ended: SweepEnded | None = None
     calls: int = 0
     lines: deque[RunLogLine] = field(default_factory=lambda: deque(maxlen=_LINES))
     _calls: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_CALLS))
+    _queue_reads: list[tuple[datetime, QueueRead]] = field(default_factory=list)
     _oldest: datetime | None = None
     _newest: datetime | None = None
     _runs: int = 0
@@ -212,8 +215,10 @@ class SweepState:
 
         The youngest run in flight takes as long as the longest so far. Runs that are not scheduled yet follow in
         rounds of as many as are in flight, each as long as the mean. Where runs queue on the server, the rest ends
-        at the rate of those that have ended.
+        at the rate of those that have ended. Where runs are in the server's queue, see `seconds_in_queue`.
         """
+        if (in_queue := self.seconds_in_queue(now)) is not None:
+            return in_queue
         if not self._runs or self._newest is None or self._oldest is None or self.planned == self.over:
             return None
         if self.counts[RunStatus.QUEUED]:
@@ -222,6 +227,22 @@ class SweepState:
         waiting = 0 if self.draining else self.counts[RunStatus.UNSCHEDULED]
         rounds = math.ceil(waiting / max(1, self.in_flight))
         return left + rounds * self._seconds / self._runs if left or rounds else None
+
+    def seconds_in_queue(self, now: datetime) -> float | None:
+        """Estimate the time left by the server's queue; None if it is not used, or its pace is not known.
+
+        All runs of the caller that are there end at the rate at which the others have ended since the first reading,
+        also those of other sweeps, and then those that are not scheduled yet.
+        """
+        if len(self._queue_reads) < 2 or self.planned == self.over:
+            return None
+        (since, first), (at, last) = self._queue_reads
+        seconds, ended = (at - since).total_seconds(), last.ended - first.ended
+        if seconds <= 0 or ended <= 0:
+            return None
+        waiting = 0 if self.draining else self.counts[RunStatus.UNSCHEDULED]
+        left = (last.queued + last.active + waiting) * seconds / ended
+        return max(0.0, left - (now - at).total_seconds())
 
     # --- Events ---
 
@@ -243,6 +264,13 @@ class SweepState:
                 self.limits.append(LimitStep(at, event.limit, event.reason, event.pause))
             case BudgetRead():
                 self.budget = event
+            case QueueRead():
+                self.queue = event
+                if at is not None:
+                    self._queue_reads[1:] = [(at, event)]
+            case NotEnqueued():
+                self.queue = None
+                self._queue_reads.clear()
             case Draining():
                 self.draining = event
             case SweepStarted():

@@ -18,6 +18,7 @@ from fanbench._util.concurrency import unwrap_single_error
 from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
+from fanbench.operations.queue import EnqueueMode
 from fanbench.sweeps.adoption import compare_with_server
 from fanbench.sweeps.artifacts import clear_parts
 from fanbench.sweeps.context import SweepContext
@@ -73,6 +74,7 @@ class SweepOptions(TypedDict, total=False):
     cancel: CancelPolicy
     cancel_on_interrupt: bool
     adopt: bool
+    enqueue: EnqueueMode
 
 
 async def plan_sweep(

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from fanbench.errors import TaskFileError, UsageError
+from fanbench.operations.queue import EnqueueMode
 from fanbench.results.scales import UNIT, Scale
 from fanbench.sweeps.spec import (
     MAX_REPEATS,
@@ -164,6 +165,14 @@ class Policy(_Table, frozen=True):
     adopt: Annotated[
         bool | UnsetType,
         _key("Whether to take over runs of the same content that are on the server (default: false).", True),
+    ] = UNSET
+    enqueue: Annotated[
+        EnqueueMode | UnsetType,
+        _key(
+            "Whether to put runs into the server's queue: if the account has one (auto), or always "
+            "(default: never).",
+            "auto",
+        ),
     ] = UNSET
 
 

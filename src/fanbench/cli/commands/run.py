@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fanbench.cli.command import Settings, command
 from fanbench.cli.options import (
     agent_option,
     effort_option,
+    enqueue_option,
     judge_option,
     model_option,
     task_names_argument,
@@ -16,6 +19,9 @@ from fanbench.cli.options import (
 from fanbench.cli.prompts import is_terminal
 from fanbench.cli.session import call
 from fanbench.errors import UsageError, WaitTimeout
+
+if TYPE_CHECKING:
+    from fanbench.operations.queue import EnqueueMode
 
 __all__ = ["run"]
 
@@ -27,6 +33,7 @@ __all__ = ["run"]
 @effort_option
 @agent_option
 @judge_option
+@enqueue_option
 @wait_options("the runs to end")
 @click.option("--logs/--no-logs", default=None, help="With --wait: show log lines (default: on a terminal).")
 def run(
@@ -37,6 +44,7 @@ def run(
     efforts: tuple[str, ...],
     agents: tuple[str, ...],
     judge: str | None,
+    enqueue: EnqueueMode | None,
     wait: float | None,
     poll_interval: float,
     logs: bool | None,
@@ -79,6 +87,7 @@ def run(
                 poll_interval=poll_interval,
                 logs=is_terminal() if logs is None else logs,
                 judge=judge,
+                enqueue=enqueue or "never",
                 emit=view.report,
             ),
             view.progress,

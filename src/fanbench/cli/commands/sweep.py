@@ -13,6 +13,7 @@ from fanbench.cli.options import (
     AT_LEAST_1,
     agent_option,
     effort_option,
+    enqueue_option,
     judge_option,
     model_option,
     value_option,
@@ -91,6 +92,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--adopt", is_flag=True, help="Take over runs of the same content that others have started on the server."
 )
+@enqueue_option
 @value_option(
     "--poll-interval",
     "SECONDS",

@@ -16,6 +16,7 @@ from fanbench.client import Client
 from fanbench.errors import RunFailed
 from fanbench.operations.events import Event, LogLine, Polled, PollFailed, RunChanged, RunEnding, TaskFailed
 from fanbench.operations.lookup import model_of
+from fanbench.operations.queue import NotEnqueued, QueueRead
 from fanbench.operations.run import Launch, Launched, ModelsUnlisted, RunReport, ready_task
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.wire.messages import BenchmarkModel, Run, RunState
@@ -78,6 +79,11 @@ class RunView:
             case Launched(launch):
                 self._out.text(str(event.text))
                 self._show_launch(launch)
+                return
+            case NotEnqueued():
+                self._out.note(event.text)
+                return
+            case QueueRead():
                 return
             case TaskFailed(_, error):
                 if self._several_tasks:  # the error of a single task is printed at the end

@@ -210,7 +210,8 @@ class SweepLayout:
             yield [(f"stopping: {state.draining.reason.value}", "bold yellow")]
         if state.over != state.planned:
             left = state.seconds_left(self.now)
-            yield [("time left unknown" if left is None else f"about {clock(left)} left", "")]
+            by = "" if state.seconds_in_queue(self.now) is None else ", by the server's queue"
+            yield [("time left unknown" if left is None else f"about {clock(left)} left{by}", "")]
         for status in COUNTED:
             if number := state.counts.get(status):
                 yield [_MARKS[status], (f" {number} {status.label}", "")]

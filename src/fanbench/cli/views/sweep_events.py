@@ -21,6 +21,7 @@ from fanbench._util.text import error_line, many
 from fanbench.cli.command import Settings
 from fanbench.cli.redact import redact
 from fanbench.operations.events import VersionSuperseded
+from fanbench.operations.queue import NotEnqueued
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.events import (
     CancelEnded,
@@ -110,6 +111,7 @@ class EventPrinter:
                 | Draining
                 | CancelEnded
                 | CallUnanswered
+                | NotEnqueued
                 | VersionSuperseded
             )
             unknown_tags = isinstance(event, PageEdited) and bool(event.unknown_tags)
