@@ -27,7 +27,7 @@ from fanbench.operations.events import (
     RunEnding,
     TaskFailed,
 )
-from fanbench.operations.push import DatasetsDetached, Pushed, Uploaded
+from fanbench.operations.push import DatasetsDetached, NotCompared, Pushed, Uploaded
 from fanbench.operations.run import Launch, Launched, Scheduled
 from fanbench.operations.status import StatusSeen, TaskStatus
 from fanbench.operations.task_logs import LogsBegan
@@ -66,6 +66,11 @@ TEXTS: list[tuple[Event, str, str | None]] = [
     (DownloadsBegan("t", Path("out"), (RUN,)), "downloads_began", "Downloading output runs for t"),
     (RowDone(DownloadRow(RUN, Path("out"), "Done", 3)), "row_done", "gemini/7/: Done"),
     (Launched(LAUNCH), "launched", "Submitted run(s) for task 't'."),
+    (
+        NotCompared("t", 3),
+        "not_compared",
+        "No run shows what is in version 3 of 't', so it is pushed again.",
+    ),
     (Uploaded(Pushed("t", task("t"), new_version=True)), "uploaded", "Pushed new version of t"),
     (
         DatasetsDetached("t", ("o/a", "o/b")),

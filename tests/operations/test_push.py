@@ -14,7 +14,15 @@ from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
 from fanbench.config import Anonymous, Basic, Bearer, Credentials
 from fanbench.operations.events import EarlierPending, Event, VersionSuperseded
 from fanbench.operations.metadata import CannotEdit, Edited
-from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded, plan_push, push_tasks
+from fanbench.operations.push import (
+    DatasetsDetached,
+    NotCompared,
+    Pushed,
+    PushPlan,
+    Uploaded,
+    plan_push,
+    push_tasks,
+)
 from fanbench.operations.watch import StillRunning
 from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import CreationState, Task
@@ -328,7 +336,11 @@ async def test_what_has_not_changed_is_not_pushed(tmp_path: Path, monkeypatch: p
     for runs, versions in ((0, 1), (0, 2), (1, 2)):
         for _ in range(runs):
             client.add_run("t", "m", age=9.0)
-        (pushed,) = await push_tasks(client, [mine], if_changed=True, wait=True)
+        events: list[Event] = []
+        (pushed,) = await push_tasks(client, [mine], if_changed=True, wait=True, emit=events.append)
+        assert [event for event in events if isinstance(event, NotCompared)] == (
+            [NotCompared("t", 1)] if (runs, versions) == (0, 2) else []
+        )
         assert isinstance(pushed, Pushed)
         assert (pushed.unchanged, pushed.task.slug.version_number) == (runs > 0, versions)
     (attached,) = await push_tasks(client, [mine], datasets=["me/words"], if_changed=True, wait=True)

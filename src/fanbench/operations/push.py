@@ -33,7 +33,7 @@ from fanbench.wire.messages import Task
 from fanbench.wire.retry import CallOutcome, call_outcome
 from fanbench.wire.slugs import full_task_url, slugify
 
-__all__ = ["DatasetsDetached", "PushPlan", "Pushed", "Uploaded", "plan_push", "push_tasks"]
+__all__ = ["DatasetsDetached", "NotCompared", "PushPlan", "Pushed", "Uploaded", "plan_push", "push_tasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,17 @@ class DatasetsDetached(Event, frozen=True):
         return (
             f"The previous version of '{self.slug}' had attached Kaggle datasets: {', '.join(self.datasets)}"
         )
+
+
+class NotCompared(Event, frozen=True):
+    """Nothing shows whether the newest version on the server has the content that is to be pushed."""
+
+    slug: str
+    version: int
+
+    @property
+    def text(self) -> str:
+        return f"No run shows what is in version {self.version} of '{self.slug}', so it is pushed again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +218,13 @@ async def push_tasks(
             earlier = await created(seen=earlier)  # how its creation ended does not matter
         # The first conversion imports jupytext, which takes a second.
         text = await anyio.to_thread.run_sync(notebook_of, plan.file)
-        if if_changed and earlier is not None and await has_content(client, earlier, text, datasets):
-            page = await _edit_page(client, plan, earlier)
-            return Pushed(plan.slug, earlier, new_version=False, created=True, page=page, unchanged=True)
+        if if_changed and earlier is not None:
+            same = await has_content(client, earlier, text, datasets)
+            if same:
+                page = await _edit_page(client, plan, earlier)
+                return Pushed(plan.slug, earlier, new_version=False, created=True, page=page, unchanged=True)
+            if same is None:
+                emit(NotCompared(plan.slug, earlier.slug.version_number))
         if earlier and earlier.options and earlier.options.dataset_data_sources and not datasets:
             emit(DatasetsDetached(plan.slug, tuple(earlier.options.dataset_data_sources)))
         before = earlier.slug.version_number if earlier is not None else 0

@@ -22,7 +22,7 @@ from fanbench.operations.events import (
     describe_state,
 )
 from fanbench.operations.metadata import Edited
-from fanbench.operations.push import DatasetsDetached, Pushed, PushPlan, Uploaded
+from fanbench.operations.push import DatasetsDetached, NotCompared, Pushed, PushPlan, Uploaded
 from fanbench.operations.unanswered import CallUnanswered
 
 __all__ = ["FIELDS", "PushView"]
@@ -81,7 +81,7 @@ class PushView:
 
     def report(self, event: Event) -> None:
         match event:
-            case EarlierPending() | CallUnanswered() | VersionSuperseded():
+            case NotCompared() | EarlierPending() | CallUnanswered() | VersionSuperseded():
                 self._out.note(str(event.text))
             case DatasetsDetached(_, datasets):
                 self._out.warn(
