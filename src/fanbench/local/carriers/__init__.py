@@ -6,7 +6,7 @@
 where it is opened, in folders below its root: it computes everything there that depends on the machine, such as PATH,
 the folders of packages and those of datasets.
 
-To add a carrier: write a class with the methods of `Carrier`, open it in `_services` of `local/serve.py`, and add it to
+To add a carrier: write a class with the methods of `Carrier`, open it in `_carrier` of `local/serve.py`, and add it to
 the contract in `tests/local/carriers`, which says what each of them must do.
 """
 

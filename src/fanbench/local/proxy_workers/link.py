@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fanbench._util.frames import framed, read_frame
 from fanbench.local.models import ModelFault
 from fanbench.local.models.recordings import NotRecorded
 
@@ -33,7 +34,6 @@ __all__ = [
 
 # A request with images may be as large as the Model Proxy accepts; a part of it that waits to be read is no more.
 _BUFFER = 1 << 20
-_LENGTH = 8
 
 T = TypeVar("T")
 
@@ -135,15 +135,13 @@ async def open_link(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.S
 
 def write(writer: asyncio.StreamWriter, message: FromServer | FromWorker) -> None:
     """Send a message, without waiting: it is kept until the other end reads it."""
-    body = msgspec.json.encode(message)
-    writer.writelines([len(body).to_bytes(_LENGTH, "big"), body])
+    writer.write(framed(msgspec.json.encode(message)))
 
 
 async def messages_of(reader: asyncio.StreamReader, decoder: msgspec.json.Decoder[T]) -> AsyncIterator[T]:
     """The messages of the other end, until it has closed the link or died."""
     try:
         while True:
-            length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
-            yield decoder.decode(await reader.readexactly(length))
+            yield decoder.decode(await read_frame(reader.readexactly))
     except (asyncio.IncompleteReadError, ConnectionError):
         return

@@ -20,13 +20,13 @@ from anyio.abc import Process, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from fanbench._util import files
+from fanbench._util.frames import framed, read_frame
 from fanbench._util.install import install_command
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
 from fanbench.local.carriers import Started
 from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
 from fanbench.local.carriers.ray.messages import (
-    HEADER,
     Accepted,
     Began,
     Cancel,
@@ -48,7 +48,6 @@ from fanbench.local.carriers.ray.messages import (
     decode_message,
     decode_notice,
     encode,
-    framed,
 )
 from fanbench.local.executor import Isolation, Protection
 from fanbench.local.executor.environment import forkserver_environment, installer_environment
@@ -347,8 +346,7 @@ class _Driver:
     async def read(self) -> Notice | None:
         """The next notice; None once the driver is gone."""
         try:
-            length = int.from_bytes(await self._stdout.receive_exactly(HEADER))
-            return decode_notice(await self._stdout.receive_exactly(length))
+            return decode_notice(await read_frame(self._stdout.receive_exactly))
         except (
             anyio.IncompleteRead,
             anyio.EndOfStream,
@@ -401,7 +399,7 @@ class _Driver:
         with anyio.CancelScope(shield=True):
             async with self._writing:
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await self._stdin.send(framed(order))
+                    await self._stdin.send(framed(encode(order)))
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):

@@ -16,9 +16,9 @@ from typing import IO, Any
 import ray
 from ray import exceptions
 
+from fanbench._util.frames import framed, read_frame
 from fanbench._util.text import last_line
 from fanbench.local.carriers.ray.messages import (
-    HEADER,
     Cancel,
     Connected,
     Ended,
@@ -27,7 +27,7 @@ from fanbench.local.carriers.ray.messages import (
     Said,
     Submit,
     decode_order,
-    framed,
+    encode,
     versions,
 )
 from fanbench.local.carriers.ray.worker import carry_out
@@ -49,9 +49,9 @@ def main() -> None:
         try:
             _connect(*sys.argv[1:])
         except Exception as error:  # noqa: BLE001 - Ray raises anything; the server explains it
-            notices.write(framed(NoConnection(str(error) or repr(error))))
+            notices.write(framed(encode(NoConnection(str(error) or repr(error)))))
             return
-        notices.write(framed(Connected(guarded=os.environ.get("RAY_AUTH_MODE") == "token")))
+        notices.write(framed(encode(Connected(guarded=os.environ.get("RAY_AUTH_MODE") == "token"))))
         asyncio.run(_Driver().serve(orders, notices))
         ray.shutdown()
 
@@ -98,8 +98,7 @@ class _Driver:
         self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
         with suppress(asyncio.IncompleteReadError):
             while True:
-                length = int.from_bytes(await reader.readexactly(HEADER))
-                order = decode_order(await reader.readexactly(length))
+                order = decode_order(await read_frame(reader.readexactly))
                 if isinstance(order, Submit):
                     self._jobs[order.id] = self._task.remote(self._versions, order.request)
                     following = asyncio.create_task(self._follow(order.id))
@@ -128,7 +127,7 @@ class _Driver:
         await self._send(ended)
 
     async def _send(self, notice: Notice) -> None:
-        self._writer.write(framed(notice))
+        self._writer.write(framed(encode(notice)))
         await self._writer.drain()
 
 

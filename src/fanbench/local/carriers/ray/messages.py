@@ -12,7 +12,6 @@ from fanbench.local.executor import Isolation, Protection
 from fanbench.version import __version__
 
 __all__ = [
-    "HEADER",
     "Accepted",
     "Alive",
     "Began",
@@ -37,12 +36,8 @@ __all__ = [
     "decode_order",
     "decode_request",
     "encode",
-    "framed",
     "versions",
 ]
-
-HEADER = 4
-"""The bytes before a frame in a pipe: its length, with the most significant byte first."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,12 +166,6 @@ decode_request: Callable[[bytes], Request] = msgspec.msgpack.Decoder(Request).de
 decode_message: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
 decode_order: Callable[[bytes], Order] = msgspec.msgpack.Decoder(Order).decode
 decode_notice: Callable[[bytes], Notice] = msgspec.msgpack.Decoder(Notice).decode
-
-
-def framed(message: Order | Notice) -> bytes:
-    """The message as it goes through a pipe."""
-    data = encode(message)
-    return len(data).to_bytes(HEADER) + data
 
 
 def versions() -> dict[str, str]:
