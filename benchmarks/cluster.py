@@ -10,7 +10,6 @@ What is queued are jobs that a worker refuses at once, so that their time is tha
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -29,16 +28,9 @@ from fanbench.local.carriers.ray.carrier import Cluster, RayCarrier
 from fanbench.local.environments import Environments
 from fanbench.local.executor.environment import model_variables
 from fanbench.local.executor.lifetime import children, descendants
+from fanbench.tasks import to_notebook
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_NOTEBOOK = {
-    "cells": [
-        {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": [], "source": "print(1)"}
-    ],
-    "metadata": {},
-    "nbformat": 4,
-    "nbformat_minor": 5,
-}
 
 
 def _job(name: str, *datasets: str) -> NotebookJob:
@@ -47,7 +39,7 @@ def _job(name: str, *datasets: str) -> NotebookJob:
     )
     return NotebookJob(
         name=name,
-        notebook=json.dumps(_NOTEBOOK),
+        notebook=to_notebook("print(1)"),
         variables=variables,
         datasets=[*datasets],
         time_limit=600.0,

@@ -12,9 +12,12 @@ from .ray_cluster import RayNodes
 from .rigs import LocalRig, RayRig, Rig
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def ray_nodes() -> AsyncIterator[RayNodes]:
-    """A head without processors, and a node of one. Tests add others as they need them."""
+    """A head without processors, and a node of one. Tests add others as they need them.
+
+    It is not for the whole session: no other test could have an event loop of its own.
+    """
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     # The path of pytest's folders would be too long for Ray's sockets.
@@ -23,13 +26,13 @@ async def ray_nodes() -> AsyncIterator[RayNodes]:
             yield nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def local_rig(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> AsyncIterator[Rig]:
     async with LocalRig.open(tmp_path_factory.mktemp("local"), datasets) as rig:
         yield rig
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def ray_rig(
     tmp_path_factory: pytest.TempPathFactory, datasets: Path, ray_nodes: RayNodes
 ) -> AsyncIterator[RayRig]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import pytest
 from fanbench.local.carriers import Carrier
 from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
 from fanbench.local.executor.environment import model_variables
+from fanbench.tasks import to_notebook
 
 from .rigs import Rig
 
@@ -32,14 +32,6 @@ print("begun", flush=True)
 
 
 def job_of(code: str, **fields: Any) -> NotebookJob:
-    cell: dict[str, Any] = {
-        "cell_type": "code",
-        "metadata": {},
-        "execution_count": None,
-        "outputs": [],
-        "source": code,
-    }
-    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     variables = model_variables(
         proxy_url="http://127.0.0.1:9/models",
         proxy_key="key",
@@ -48,7 +40,7 @@ def job_of(code: str, **fields: Any) -> NotebookJob:
         available=["test/four"],
     )
     settings = {"time_limit": 60.0, "variables": variables, **fields}
-    return NotebookJob(name=f"runs/{next(_numbers)}", notebook=json.dumps(notebook), **settings)
+    return NotebookJob(name=f"runs/{next(_numbers)}", notebook=to_notebook(code), **settings)
 
 
 class Record:

@@ -92,7 +92,7 @@ async def test_the_time_limit_ends_all_processes(rig: Rig) -> None:
 
 
 async def test_a_cancelled_run_leaves_no_process(rig: Rig) -> None:
-    """When the scope of a cancelled run ends, so have the run and its children. The next run is carried out."""
+    """When the scope of a cancelled run ends, so have the run and its children, and the next run is carried out."""
     marker, record = new_marker(), Record()
     job = job_of(f"{SLEEPERS.format(marker=marker)}\nimport time; time.sleep(600)")
     with anyio.fail_after(60):
