@@ -77,7 +77,7 @@ async def stuck(server: ServerProcess) -> None:
             "MB, over the server's limit (--run-disk)",
         ),
         ("raises", "raise RuntimeError('out of ideas')", "out of ideas"),
-        ("torn-text", r"raise SystemExit('torn \udcff apart \0')", "torn \ufffd apart \0"),
+        ("torn-text", r"raise SystemExit('torn \udcff apart \0')", "torn \ufffd apart \ufffd"),
         ("exits-three", "import sys; sys.exit(3)", "SystemExit: 3"),
     ],
 )
