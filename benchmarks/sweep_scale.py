@@ -36,6 +36,7 @@ from sweep import check, write_tasks
 if TYPE_CHECKING:
     from fanbench.sweeps.events import SweepEvent
     from fanbench.sweeps.plan import SweepPlan
+    from fanbench.testing import Scenario, SimulatedKaggle
 
 CREATION = 0.5
 RUN_SECONDS = (2.0, 6.0)
@@ -131,24 +132,13 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
     """Return the seconds on the virtual clock and the numbers of calls and events."""
     import anyio
 
-    from fanbench.sweeps.artifacts import contents_of
     from fanbench.sweeps.context import SweepContext
     from fanbench.sweeps.engine import Engine
     from fanbench.sweeps.events import SweepEnded
-    from fanbench.testing import RunScript, Scenario, SimulatedKaggle
-    from fanbench.wire.downloads import Downloaded
-
-    class Lean(SimulatedKaggle):
-        """Write an output of one small file directly to its final place."""
-
-        async def download_output(self, run_id: int, target: Path, **_: Any) -> Any:
-            await self.open_output(run_id)
-            target.mkdir(parents=True)  # noqa: ASYNC240 (virtual time is paused meanwhile)
-            (target / "answers.bin").write_bytes(b"the output")
-            return Downloaded.of(target, contents_of(target))
+    from fanbench.testing import RunScript, Scenario
 
     script = RunScript(output={"answers.bin": b"the output"})
-    kaggle = Lean(Scenario(latency=0.1, page_size=100, runs=script), keep_history=False)
+    kaggle = lean_kaggle(Scenario(latency=0.1, page_size=100, runs=script))
     seen: Counter[type[SweepEvent]] = Counter()
     last: list[SweepEvent] = []
 
@@ -157,7 +147,7 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
         last[:] = [event]
 
     began = anyio.current_time()
-    context = SweepContext(kaggle, _plan(runs, folder), journal, emit, offload=_inline, clock=kaggle.wall)
+    context = SweepContext(kaggle, _plan(runs, folder), journal, emit, offload=inline, clock=kaggle.wall)
     await Engine(context).run()
     ended = last[0]
     assert isinstance(ended, SweepEnded), ended
@@ -165,7 +155,23 @@ async def _sweep(runs: int, folder: Path, journal: Any) -> tuple[float, Counter[
     return anyio.current_time() - began, kaggle.calls, sum(seen.values())
 
 
-async def _inline(job: Callable[[], Any]) -> Any:
+def lean_kaggle(scenario: Scenario) -> SimulatedKaggle:
+    """A server whose outputs are written directly to their final places, as one small file each."""
+    from fanbench.sweeps.artifacts import contents_of
+    from fanbench.testing import SimulatedKaggle
+    from fanbench.wire.downloads import Downloaded
+
+    class Lean(SimulatedKaggle):
+        async def download_output(self, run_id: int, target: Path, **_: Any) -> Any:
+            await self.open_output(run_id)
+            target.mkdir(parents=True)  # noqa: ASYNC240 (virtual time is paused meanwhile)
+            (target / "answers.bin").write_bytes(b"the output")
+            return Downloaded.of(target, contents_of(target))
+
+    return Lean(scenario, keep_history=False)
+
+
+async def inline(job: Callable[[], Any]) -> Any:
     """Run in the event loop what uses threads otherwise: they cannot be combined with a virtual clock."""
     from anyio.lowlevel import checkpoint
 
