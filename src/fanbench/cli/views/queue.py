@@ -50,8 +50,9 @@ def _lines(queue: Queue) -> Iterator[str]:
     if queue.settings is not None:
         yield f"Limits:     {_limits(queue.settings)}"
     for scope in ("model", "benchmark"):
+        # That all runs are of tasks in no benchmark is not worth a table.
         counts = [one for one in queue.counts if one.scope == scope]
-        if counts:
+        if any(one.name or one.withheld for one in counts):
             yield ""
             header = (scope.title(), *_NUMBERS)
             yield from draw_table(header, [_row(one) for one in counts], (20, 6, 7, 9, 7))
