@@ -39,7 +39,8 @@ from fanbench.local.models.scripted import Scripted
 from fanbench.local.outputs import Outputs
 from fanbench.local.scheduler import Scheduler, Work
 from fanbench.local.settings import ServerSettings
-from fanbench.local.state.store import RunRow, Store, VersionRow
+from fanbench.local.state.store import Store
+from fanbench.local.state.tables import RunRow, VersionRow
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState
 

@@ -24,7 +24,8 @@ import anyio
 import structlog
 from tests.postgres import find_programs, run_postgres
 
-from fanbench.local.state.store import RunRow, Store, UsageRow
+from fanbench.local.state.store import Store
+from fanbench.local.state.tables import RunRow, UsageRow
 from fanbench.wire.messages import RunState
 
 Write = Callable[[int], Awaitable[object]]

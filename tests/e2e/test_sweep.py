@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fanbench import read_results
-from fanbench.local.state.store import RunRow, Store
+from fanbench.local.state.store import Store
+from fanbench.local.state.tables import RunRow
 from tests.local.server_process import ServerProcess, run_server
 
 MODELS = """

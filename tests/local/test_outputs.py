@@ -18,7 +18,7 @@ from fanbench.local import object_store
 from fanbench.local.folder import DataFolder
 from fanbench.local.object_store import ObjectStore, checked_url, upload_output
 from fanbench.local.outputs import Outputs
-from fanbench.local.state.store import RunRow
+from fanbench.local.state.tables import RunRow
 from fanbench.local.zips import write_output_zip
 from fanbench.wire.messages import RunState
 from tests.s3 import ACCESS_KEY, SECRET_KEY, FaultyS3

@@ -23,7 +23,8 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.proxy_workers.link import Setup
 from fanbench.local.proxy_workers.processes import ProxyWorkers
-from fanbench.local.state.store import Store, UsageRow
+from fanbench.local.state.store import Store
+from fanbench.local.state.tables import UsageRow
 from fanbench.wire.messages import RunState
 from tests.postgres import PASSWORD, Postgres
 

@@ -27,7 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fanbench.errors import LocalServerError
 from fanbench.local.state.database import MIGRATIONS, REVISIONS, open_engine
-from fanbench.local.state.store import Base, RunRow, Store, UsageRow, VersionRow, now
+from fanbench.local.state.store import Store
+from fanbench.local.state.tables import Base, RunRow, UsageRow, VersionRow, now
 from fanbench.wire.messages import Citation, RunState, SkipPolicy
 from fanbench.wire.queue import IN_PROGRESS, Enqueue
 from tests.postgres import Postgres

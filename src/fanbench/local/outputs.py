@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from fanbench._util.concurrency import settle
 from fanbench.local.folder import DataFolder
 from fanbench.local.object_store import ObjectStore, StoredFile
-from fanbench.local.state.store import RunRow
+from fanbench.local.state.tables import RunRow
 from fanbench.local.zips import write_output_zip, zip_name
 from fanbench.wire.messages import RunState
 

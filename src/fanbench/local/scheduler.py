@@ -28,7 +28,8 @@ from fanbench.local.models.pool import ModelPool
 from fanbench.local.outputs import Outputs
 from fanbench.local.requirements import read_notebook_requirements
 from fanbench.local.settings import ServerSettings
-from fanbench.local.state.store import RunRow, Store, VersionRow, digest, now
+from fanbench.local.state.store import Store, digest
+from fanbench.local.state.tables import RunRow, VersionRow, now
 from fanbench.local.verdicts import judge_creation, judge_run, result_of_run
 from fanbench.wire.messages import CreationState, RunState
 

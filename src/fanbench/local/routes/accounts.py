@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
-from fanbench.local.state.store import now
+from fanbench.local.state.tables import now
 from fanbench.local.wire import OWNER, Services, page_of
 from fanbench.wire.candidates import Candidate, config_name, config_slug
 from fanbench.wire.messages import (

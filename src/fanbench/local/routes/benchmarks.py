@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanbench.local.routes.tasks import LONGEST_SLUG, find_benchmark, find_version
-from fanbench.local.state.store import RunRow, VersionRow
+from fanbench.local.state.tables import RunRow, VersionRow
 from fanbench.local.wire import OWNER, Services, WireError
 from fanbench.wire.candidates import Candidate, config_name, config_slug
 from fanbench.wire.messages import (

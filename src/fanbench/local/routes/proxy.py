@@ -27,7 +27,8 @@ from fanbench.local.models.recordings import NotRecorded
 from fanbench.local.proxy import genai
 from fanbench.local.proxy.media import check_media
 from fanbench.local.proxy.requests import ChatRequest, GenerateRequest, read_request
-from fanbench.local.state.store import Store, TokenRow, UsageRow, now
+from fanbench.local.state.store import Store
+from fanbench.local.state.tables import TokenRow, UsageRow, now
 from fanbench.local.wire import TOO_DEEP, WireError, read_body
 
 _log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from fanbench.local.logs import stored_as_list
 from fanbench.local.models.catalog import ModelSpec
 from fanbench.local.routes.tasks import find_benchmark, find_version
 from fanbench.local.scheduler import Work
-from fanbench.local.state.store import LARGEST, LIVE_RUNS, RunRow, VersionRow, now
+from fanbench.local.state.tables import LARGEST, LIVE_RUNS, RunRow, VersionRow, now
 from fanbench.local.wire import OWNER, Services, WireError, page_size, read_token
 from fanbench.wire.candidates import Candidate, config_slug
 from fanbench.wire.messages import (

@@ -17,7 +17,7 @@ from fanbench.errors import UsageError
 from fanbench.local.executor.forkserver_executor import missing_extra
 from fanbench.local.folder import PRIVATE
 from fanbench.local.scheduler import Work
-from fanbench.local.state.store import LARGEST, VersionRow
+from fanbench.local.state.tables import LARGEST, VersionRow
 from fanbench.local.wire import OWNER, Services, WireError, page_of
 from fanbench.wire.messages import (
     CandidateType,
