@@ -85,7 +85,7 @@ class ObjectStore:
             await self._write(_MARKER, content)
         elif holder != content:
             raise LocalServerError(
-                f"The outputs of another server are in {self.url}.",
+                f"The outputs in {self.url} belong to another database.",
                 hint=f"Choose another place, such as --files {self.url}/NAME.",
             )
 
