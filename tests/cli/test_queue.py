@@ -89,3 +89,37 @@ def test_a_server_without_a_status(cli: Cli, busy: SimulatedKaggle, changes: dic
     result = cli("queue")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == ["error: This server does not say what is in its queue."]
+
+
+# --- Putting runs into it ---
+
+
+def test_runs_are_put_into_the_queue(cli: Cli, busy: SimulatedKaggle) -> None:
+    """`tasks run --enqueue` schedules a run although one of the same model is in flight, which is skipped otherwise."""
+    assert "m: Skipped" in cli("tasks", "run", "t", "-m", "m").stdout
+    for when in ("auto", "always"):
+        result = cli("tasks", "run", "t", "-m", "m", "--enqueue", when)
+        assert "m: Scheduled" in result.stdout
+        assert "queue" not in result.stderr
+    assert len(busy.our_runs("t", "m")) == 3
+
+
+@pytest.mark.parametrize(
+    "words", ["tasks run a b -m m", "sweep a b -m m --repeats 2 -y", "sweep a b -m m -y --format jsonl"]
+)
+def test_without_the_queue_one_line_says_so(cli: Cli, kaggle: SimulatedKaggle, words: str) -> None:
+    """An account without the queue is told once, and everything runs; with `always`, nothing does."""
+    kaggle.change(queue=None)
+    for task in ("a", "b"):
+        kaggle.add_task(task)
+    kaggle.add_model("m")
+    refused = cli(*words.split(), "--enqueue", "always")
+    assert refused.exit_code == 1
+    assert "Runs cannot be put into the server's queue" in refused.stderr
+    assert "--enqueue auto" in refused.stderr
+    assert not kaggle.runs
+    result = cli(*words.split(), "--enqueue", "auto")
+    assert result.exit_code == 0
+    assert result.stderr.count("without the server's queue") == 1
+    assert result.stdout.count('"not_enqueued"') == ("jsonl" in words)
+    assert {run.task for run in kaggle.our_runs()} == {"a", "b"}

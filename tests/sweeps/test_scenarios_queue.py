@@ -86,14 +86,30 @@ def test_without_a_queue_all_is_as_before(tmp_path: Path, changes: dict[str, obj
 
 
 def test_an_account_must_have_the_queue(tmp_path: Path) -> None:
-    """With `always`, nothing is scheduled without the queue, and the next invocation may do without it."""
-    world = World(tmp_path, Scenario(queue=None), tasks=2, models=2, rules=Rules(enqueue="always"))
-    with pytest.raises(BaseException, match="cannot be put into the server's queue") as caught:
-        world.run()
-    assert isinstance(caught.value, CannotEnqueue)
+    """With `always`, nothing is scheduled without the queue, and the next invocation may do without it at once."""
+    world = World(tmp_path, Scenario(queue=None), tasks=3, models=4, repeats=2, rules=Rules(enqueue="always"))
+    assert world.run()
+    assert world.calls["schedule_runs"] == 3
+    assert world.counts == (0, 0, 24, 0)
+    assert all("Use --enqueue auto" in event.error for event in world.missing())
     assert not world.kaggle.runs
     world.rules = AUTO
     assert world.run()
+    assert world.seconds < 30.0
+    world.check_all_done()
+
+
+@pytest.mark.parametrize("changes", [{"queue": QueueSettings()}, {"has_queue_status": False}])
+def test_a_server_must_have_the_queue(tmp_path: Path, changes: dict[str, object]) -> None:
+    """With `always`, a sweep ends before anything is scheduled if the server has no queue, or has switched it off."""
+    world = World(tmp_path, tasks=2, rules=Rules(enqueue="always"))
+    world.serve(**changes)
+    with pytest.raises(CannotEnqueue, match="cannot be put into the server's queue"):
+        world.run()
+    assert world.calls["schedule_runs"] == 0
+    world.serve(queue=QueueSettings(enabled=True), has_queue_status=True)
+    assert world.run()
+    assert world.seconds < 30.0
     world.check_all_done()
 
 

@@ -238,7 +238,8 @@ class RunQueue:
             effort=effort,
             agents=agents,
         )
-        if not await self._look():
+        await self.look()
+        if not self.in_use:
             return await schedule()
         try:
             results = await schedule(enqueue=self._enqueue)
@@ -254,8 +255,12 @@ class RunQueue:
             self._has_taken_runs = True
         return results
 
-    async def _look(self) -> bool:
-        """Return whether to put runs into the queue. The first caller asks the server."""
+    async def look(self) -> None:
+        """Ask the server whether to put runs into its queue, unless that is known.
+
+        Raises:
+            CannotEnqueue: It has none, and the mode is "always".
+        """
         async with self._looking:
             if self.in_use is None and (reason := await self._why_not()):
                 if self._mode == "always":
@@ -263,7 +268,6 @@ class RunQueue:
                 self._do_without(reason)
             elif self.in_use is None:
                 self.in_use = True
-        return bool(self.in_use)
 
     async def _why_not(self) -> str:
         """Why runs are not put into the queue, as far as its status tells; empty if it does not."""

@@ -119,8 +119,6 @@ class RunScheduler:
             )
         except FanbenchError as error:
             self._record_failure(runs, error)
-            if isinstance(error, CannotEnqueue):
-                raise
         else:
             self._budget.reset()
             self._suspects.difference_update(models)
@@ -171,7 +169,9 @@ class RunScheduler:
         if outcome is CallOutcome.REFUSED:
             self._budget.reset()
             models = [run.planned_run.model for run in unanswered]
-            if len(models) == 1:
+            if isinstance(error, CannotEnqueue):
+                self.give_up_all("schedule", f"{error} {error.hint}")
+            elif len(models) == 1:
                 self._suspects.discard(models[0])
                 suggestion = self._context.plan.choice.suggestion(models[0])
                 self._task.give_up_due(models[0], "schedule", f"{error}{suggestion}")

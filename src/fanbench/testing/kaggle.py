@@ -467,7 +467,8 @@ class SimulatedKaggle:
 
     async def queue_status(self) -> QueueStatus:
         async with self._call("queue_status", None):
-            settings = self.scenario.queue or QueueSettings()
+            # An account without the queue may read the settings, too.
+            settings = self.scenario.queue or QueueSettings(enabled=True)
             if not self.scenario.has_queue_status:
                 raise error_for_status("queue_status", 404, "No such call.")
             return make_status(*self._tallies(), settings)
