@@ -316,6 +316,7 @@ print("PRIED", json.dumps({
     "climb": fork(climb),
     "device": reason(os.mknod, "disk", 0o60600, os.makedev(8, 0)),
     "unmount": ctypes.CDLL(None).umount2(b"/tmp", 2),
+    "packets": [reason(socket.socket, *kind) for kind in RAW],
     "mine": os.getpid(),
 }))
 """
@@ -324,8 +325,9 @@ print("PRIED", json.dumps({
 async def test_a_run_reaches_no_process_but_its_own(
     client: Client, server: ServerProcess, own_processes: None
 ) -> None:
-    """A run sees no other processes, cannot undo what hides them, and has /tmp and shared memory to itself."""
+    """A run sees no other processes, cannot undo what hides them, reads no packets of others, and has its own /tmp."""
     before = f"DATA, SERVER = {str(server.data)!r}, {server.address.pid}\n"
+    before += "import socket\nRAW = (socket.AF_PACKET, socket.SOCK_RAW, 768), (socket.AF_INET, socket.SOCK_RAW, 6)\n"
     await push(client, "pries", task_source("pries", only_when_run(before + PRYING)))
     (done,) = await run(client, "pries", "wrong")
     assert done.state is RunState.COMPLETED, done.error_message
@@ -339,6 +341,7 @@ async def test_a_run_reaches_no_process_but_its_own(
     assert pried["climb"] in ("no error: False", "Operation not permitted")
     assert pried["device"] == "Operation not permitted"
     assert pried["unmount"] == -1
+    assert set(pried["packets"]) == {"Operation not permitted"}
     left = [Path(tempfile.gettempdir(), "fanbench-test-of-a-hidden-tmp")]
     assert not [place for place in (*left, Path("/dev/shm/fanbench-test-of-shared-memory")) if place.exists()]
 
