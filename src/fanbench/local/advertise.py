@@ -61,6 +61,9 @@ def addresses_for_workers(
     if settings.advertise or not is_everywhere(settings.host):
         url = addresses.advertised
         if _is_loopback(urlsplit(url).hostname or ""):
+            if settings.advertise:
+                said = f"Only workers on this machine reach this server at {url}, as --advertise says."
+                return addresses, said
             raise LocalServerError(
                 f"The workers of {engine} cannot reach {url}: that address is each machine's own.",
                 hint="Run `fanbench serve` with --host 0.0.0.0, and with --advertise HOST if it has several addresses.",

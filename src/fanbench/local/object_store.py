@@ -23,7 +23,7 @@ from anyio import from_thread
 
 from fanbench._util import files
 from fanbench._util.install import install_command
-from fanbench.errors import LocalServerError
+from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.zips import write_output_zip, zip_name
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class ObjectStore:
         """`create` makes the folder of a `file:` URL, which otherwise has to be there.
 
         Raises:
+            UsageError: It is not the URL of a store.
             LocalServerError: obstore is not installed, or the URL leads nowhere.
         """
         self.url = checked_url(url)
@@ -191,17 +192,19 @@ def checked_url(url: str) -> str:
     """The URL of a store without a slash at its end.
 
     Raises:
-        LocalServerError: It has credentials, or parts that would be ignored. The message does not repeat it.
+        UsageError: It has credentials, or parts that would be ignored. The message does not repeat it.
     """
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise LocalServerError(
+        raise UsageError(
             "The URL of --files has a user name, a password, or a part after `?` or `#`.",
             hint="Give credentials in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and write "
             "`?` and `#` in names as %3F and %23.",
         )
-    if not parts.scheme or not (parts.netloc or parts.path.strip("/")) or parts.scheme == "memory":
-        raise LocalServerError(
+    relative = parts.scheme == "file" and parts.netloc
+    nowhere = not (parts.scheme and (parts.netloc or parts.path.strip("/")))
+    if relative or nowhere or parts.scheme == "memory":
+        raise UsageError(
             f"{url!r} is not a place for outputs.",
             hint="Write for instance --files s3://bucket/prefix, or --files file:///folder/that/all/share.",
         )
@@ -234,7 +237,7 @@ _REASONS = {
     r"169\.254\.169\.254|metadata\.google\.internal": "there are no credentials",
     r"status code: (\d{3})": "it answers with status {0}",
     r"error sending request|timed out|operation timeout|error decoding response": "it does not answer",
-    r"(?:^|: )([\w ]+) \(os error \d+\)": "{0}",
+    r"(?:^|: )([\w -]+) \(os error \d+\)": "{0}",
     r'message: "([\w ]+)"': "{0}",  # of a folder, in the details
     r"account must be specified": "no account is named",
     r"unable to recognise url|relative url": "this kind of URL is not supported",

@@ -21,6 +21,7 @@ from fanbench.local.folder import DataFolder
 from fanbench.local.kept_options import flags_of, read_options
 from fanbench.local.requirements import read_requirements
 from fanbench.local.serve import serve
+from fanbench.local.object_store import checked_url
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 from fanbench.local.state.database_url import DATABASE_VARIABLE
 
@@ -44,6 +45,8 @@ def run_server(given: dict[str, Any], *, last_options: bool) -> None:
             "--record and --replay exclude each other.",
             hint="Replay with --replay DIR, or ask the models again and replace their answers with --record DIR.",
         )
+    if "files" in given:
+        checked_url(given["files"])
     if "faults" in given:
         given["faults"] = read_faults(given["faults"])
     if last_options:
