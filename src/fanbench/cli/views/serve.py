@@ -19,9 +19,9 @@ from fanbench.faults.files import read_faults
 from fanbench.local.address import Address
 from fanbench.local.folder import DataFolder
 from fanbench.local.kept_options import flags_of, read_options
+from fanbench.local.object_store import checked_url
 from fanbench.local.requirements import read_requirements
 from fanbench.local.serve import serve
-from fanbench.local.object_store import checked_url
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 from fanbench.local.state.database_url import DATABASE_VARIABLE
 

@@ -56,8 +56,8 @@ _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
 # What root may do in a container as well, except for MKNOD and NET_RAW: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
 # SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, AUDIT_WRITE, SETFCAP. Among the others are SYS_ADMIN, which
-# mounts, SYS_PTRACE, which looks into processes, DAC_READ_SEARCH, which opens files by number, past mounts, and NET_RAW,
-# which reads what passes between others: a run has the network of its machine, where tokens are sent.
+# mounts, SYS_PTRACE, which looks into processes, DAC_READ_SEARCH, which opens files by number, past mounts, and
+# NET_RAW, which reads what others send: a run has the network of its machine, and tokens are sent there.
 _KEPT = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31})
 
 
