@@ -393,6 +393,15 @@ def test_singular_and_plural() -> None:
     assert "0 tasks × 1 model: 0 runs, results in out" in preview(plan(models="a")).lines()
 
 
+def test_the_plan_says_that_runs_go_into_the_queue() -> None:
+    """With `enqueue`, a plan that schedules runs says where to; one that does not says nothing."""
+    for enqueue, said in (("auto", "if your account has one"), ("always", "into the server's queue.")):
+        lines = preview(plan(pushed(), rules=Rules(enqueue=enqueue))).lines()  # type: ignore[arg-type]
+        assert len([line for line in lines if said in line]) == 1
+    assert "queue" not in "\n".join(preview(plan(pushed())).lines())
+    assert "queue" not in "\n".join(preview(plan(rules=Rules(enqueue="auto"))).lines())
+
+
 def test_the_record_of_a_plan() -> None:
     """The record for `--format json` has the same content."""
     record = json.loads(json.dumps(preview(plan(pushed(), models="a"), quotas=Quotas((quota(1, 2),))).record))
@@ -401,6 +410,7 @@ def test_the_record_of_a_plan() -> None:
         "models": ["a"],
         "repeats": 1,
         "judge": "",
+        "enqueue": "never",
         "tasks": [
             {
                 "task": "t",

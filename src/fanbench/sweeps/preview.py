@@ -13,6 +13,7 @@ import anyio
 from fanbench._util.text import error_line, first_few, iso_time, many
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
+from fanbench.operations.queue import EnqueueMode
 from fanbench.operations.quota import Quota, Quotas, fetch_quotas
 from fanbench.results.scores import Scores
 from fanbench.sweeps.adoption import match_runs
@@ -121,6 +122,12 @@ class TaskPreview:
     offered: int = 0
 
 
+_QUEUES: Mapping[EnqueueMode, str] = {
+    "auto": "Runs go into the server's queue, if your account has one.",
+    "always": "Runs go into the server's queue.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """The whole plan.
@@ -139,6 +146,7 @@ class Preview:
     warnings: tuple[str, ...] = ()
     stage: Stage = "collect"
     judge: str = ""
+    enqueue: EnqueueMode = "never"
     power: tuple[str, ...] = ()
 
     @property
@@ -179,6 +187,7 @@ class Preview:
             f"{many(self.counts.planned, 'run')}, results in {self.output}",
             total,
             *self._offer(),
+            *([_QUEUES[self.enqueue]] if self.enqueue in _QUEUES and self.counts.schedule else []),
             *self.power,
             *(
                 f"Left of the {quota.period} quota: {quota.remaining:.12g} of {quota.total:.12g} runs"
@@ -280,6 +289,7 @@ def preview(
         ),
         stage=first_stage(stages),
         judge=plan.judge,
+        enqueue=plan.rules.enqueue,
         power=tuple(power_sentences([task.slug for task in plan.tasks], plan.repeats, items))
         if scores is not None
         else (),
