@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from fanbench.cli.views.sweep_display import SweepLayout
+from fanbench.operations.queue import QueueRead
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.sweeps.events import (
     BudgetRead,
@@ -155,6 +156,17 @@ def test_the_last_line_knows_the_rest() -> None:
     )
     state.absorb(Draining(DrainReason.INTERRUPTED, 1), START)
     assert lines(state)[-2].startswith("1:05  0 of 2 runs  stopping: interrupted  ")
+
+
+def test_the_time_left_names_the_queue() -> None:
+    """Where the time that is left is that of the server's queue, the last line says so."""
+    state = sweep(
+        1, 2, RunScheduled(planned_run(0), 1), RunScheduled(planned_run(1), 1), QueueRead(50, 10, 100)
+    )
+    state.absorb(QueueRead(40, 10, 110), START + timedelta(seconds=60))
+    assert lines(state, 120, seconds=60)[-1].startswith(
+        "1:00  0 of 2 runs  about 5:00 left, by the server's queue  "
+    )
 
 
 def test_the_last_lines_of_the_logs() -> None:

@@ -274,7 +274,7 @@ class RunQueue:
         try:
             settings = (await self.read()).settings
         except FanbenchError as error:
-            return f"there is none ({error})" if isinstance(error, ApiError) and lacks_call(error) else ""
+            return "this server has none" if isinstance(error, ApiError) and lacks_call(error) else ""
         return "it is switched off" if settings is not None and not settings.enabled else ""
 
     async def read(self) -> QueueStatus:
