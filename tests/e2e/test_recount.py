@@ -52,7 +52,7 @@ TASKS = {
 }
 A, B = "test/answering", "test/knowing"
 #: Fields that are no numbers, or that the run files do not tell.
-SUMMARY_ONLY = {"attempt", "attempts", "status", "error", "output", "log", "model"}
+SUMMARY_ONLY = {"attempt", "attempts", "status", "error", "output", "log", "model", "server_result"}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_results(folder: Path, counted: recount.Recount) -> None:
         expected |= {"started": one["started"], "latency": one["latency"], "attempt": 1, "superseded": False}
         expected["total_cost_usd"] = recount.known_sum(one["cost_usd"], one["judge_cost_usd"])
         expected["path"] = str(folder / one["path"])
-        same(found[one["run_id"]], expected, "content", "definition", "error")
+        same(found[one["run_id"]], expected, "content", "definition", "error", "server_result")
 
 
 def test_items(folder: Path, counted: recount.Recount) -> None:
@@ -164,7 +164,15 @@ def test_items(folder: Path, counted: recount.Recount) -> None:
             names = {name: one[name] for name in ("task", "model", "version", "run_id", "repeat")}
             names |= {"sweep": "out", "attempt": 1, "superseded": False}
             names |= {f"run_{name}": one[name] for name in ("cost_usd", "seconds")}
-            same(record, {**item, **names} | {"item": record["item"]}, "content", "error", "part", "path")
+            same(
+                record,
+                {**item, **names} | {"item": record["item"]},
+                "content",
+                "error",
+                "part",
+                "path",
+                "server_value",
+            )
             file = json.loads((folder / record["path"]).read_text())
             part = file if record["part"] is None else file["subruns"][record["part"]]
             assert part["startTime"][:23] == record["started"][:23]
@@ -177,7 +185,7 @@ def test_the_leaderboard(folder: Path, counted: recount.Recount) -> None:
     """Scores, intervals, coverage, costs, times and pass rates are those of the items."""
     found = {record["model"]: record for record in records(folder, "leaderboard", "out", "-k", "2")}
     for expected in counted.leaderboard([*filter(counted.bounded, counted.tasks)], 2):
-        same(found[expected["model"]], expected, "rank_low", "rank_high", "efficient")
+        same(found[expected["model"]], expected, "rank_low", "rank_high", "efficient", "by_server")
     assert (found[A]["rank_low"], found[A]["rank_high"], found[B]["rank_low"]) == (1, 1, None)
 
 
@@ -189,7 +197,7 @@ def test_ranks(folder: Path, counted: recount.Recount) -> None:
     assert [record["model"] for record in found] == [B, A]
     for expected in counted.leaderboard(tasks):
         record = found[expected["model"] == A]
-        same(record, expected, "rank_low", "rank_high", "efficient")
+        same(record, expected, "rank_low", "rank_high", "efficient", "by_server")
     assert whole["p"] > 0.05
     assert {(record["rank_low"], record["rank_high"]) for record in found} == {(1, 2)}
 

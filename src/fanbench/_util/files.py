@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -103,14 +103,6 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(handle)
         raise OSError(f"{path} is not a regular file")
     return open(handle, "rb")
-
-
-def cache_folder(env: Mapping[str, str] = os.environ) -> Path | None:
-    """The user's folder for what may be deleted at any time, which need not exist; None for a user without a home."""
-    try:
-        return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fanbench"
-    except RuntimeError:
-        return None
 
 
 @contextmanager

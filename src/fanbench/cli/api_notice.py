@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 
-from fanbench._util.files import cache_folder
+from fanbench._util.cache import cache_folder
 
 __all__ = ["note_newer_api"]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from fanbench._util import files
+from fanbench._util.cache import cache_folder
 from fanbench.errors import FanbenchError, OutputError, TaskFileError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import runs_of
@@ -90,7 +91,7 @@ def _digest(notebook: str) -> str | None:
 
 def _kept(server: str, task: Task) -> Path | None:
     """The file for this version; None without a home. A task that was made again is another, which its time tells."""
-    folder = files.cache_folder()
+    folder = cache_folder()
     name = f"{server}\n{join_task(task.slug)}\n{task.slug.version_number}\n{task.create_time}"
     return folder / "contents" / hashlib.sha256(name.encode()).hexdigest() if folder else None
 
