@@ -19,7 +19,7 @@ from fanbench.local.kept_options import read_options, save_options
 from fanbench.local.launcher import stop_server
 from fanbench.local.settings import ServerSettings
 from fanbench.local.state import database as database_module
-from fanbench.local.state.claims import claim
+from fanbench.local.state.claims import check_claim, claim
 from fanbench.local.state.database import Hold
 from fanbench.local.state.database_url import check_database_url, without_password
 from fanbench.local.state.store import Store
@@ -245,23 +245,50 @@ async def test_a_data_folder_belongs_to_one_database(tmp_path: Path, postgres: P
 
 
 async def test_a_folder_with_sqlite_is_refused_with_postgres(tmp_path: Path, postgres: Postgres) -> None:
-    """A folder whose state is in SQLite, also that of an older server, is refused with PostgreSQL."""
+    """A folder with tasks in SQLite, also those of an older server, is refused with PostgreSQL."""
     database = postgres.create_database()
     with open_data_folder(tmp_path) as folder:
-        await _claim(folder, folder.database)
-        with pytest.raises(LocalServerError, match=r"belongs to another database: state.sqlite"):
-            await _claim(folder, database)
-        folder.database_file.unlink()
-        with pytest.raises(LocalServerError, match=r"has its state in state.sqlite"):
-            await _claim(folder, database)
-        await _claim(folder, folder.database)
+        async with Store.open(folder.database) as store:
+            await store.add_version("adds", [])
+        for _ in range(2):
+            with pytest.raises(LocalServerError, match=r"has its state in state.sqlite"):
+                await _claim(folder, database)
+            await _claim(folder, folder.database)
         folder.database.unlink()  # to begin again
         await _claim(folder, folder.database)
 
 
+async def test_a_folder_without_tasks_may_go_to_postgres(tmp_path: Path, postgres: Postgres) -> None:
+    """Whoever has forgotten `--database` at first can add it, and then the folder belongs to that database."""
+    database = postgres.create_database()
+    with open_data_folder(tmp_path) as folder:
+        await _claim(folder, folder.database)
+        await _claim(folder, database)
+        with pytest.raises(LocalServerError, match="belongs to another database: postgresql://fan@"):
+            await _claim(folder, folder.database)
+
+
 async def _claim(folder: DataFolder, database: Path | str) -> None:
     async with Store.open(database) as store:
-        await claim(folder, store, database)
+        await claim(folder, store, await check_claim(folder, store, database))
+
+
+@pytest.mark.parametrize("option", ["--files=s3://", "--judge=test/gone", "--engine=ray://127.0.0.1:9"])
+async def test_a_server_that_does_not_start_claims_nothing(
+    tmp_path: Path, postgres: Postgres, option: str
+) -> None:
+    """After a start with a bad option, its data folder, its database and its place for outputs are free."""
+    database, place, data = postgres.create_database(), tmp_path / "shared", tmp_path / "data"
+    for state in ([], ["--database", database]):
+        words = [*state, "--files", place.as_uri(), "--advertise=10.0.0.1", option]
+        with pytest.raises(AssertionError, match="hint: "), run_server(data, *words):
+            pass
+        assert not (data / "database.json").exists()
+        assert [*place.glob("*")] == []
+    with run_server(tmp_path / "other", "--database", database, "--files", place.as_uri(), runs=False):
+        pass
+    with run_server(data, "--database", postgres.create_database(), runs=False):
+        pass
 
 
 # --- Errors ---

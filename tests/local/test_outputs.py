@@ -47,7 +47,9 @@ def finished_run(folder: Path, size: int = 1000) -> Path:
 
 async def open_outputs(root: Path, url: str) -> Outputs:
     root.mkdir(exist_ok=True)
-    return await Outputs.open(DataFolder(root), url, owner=root.name)
+    outputs = await Outputs.open(DataFolder(root), url, owner=root.name)
+    await outputs.claim(root.name)
+    return outputs
 
 
 async def download(

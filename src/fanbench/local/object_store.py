@@ -72,23 +72,24 @@ class ObjectStore:
         self._store = _open(self.url, create=create)
 
     async def check(self, owner: str) -> None:
-        """Make sure that files can be written, read and deleted, and that they are those of one database only.
+        """Make sure that files can be written, read and deleted, and that they are not those of another database.
 
         `owner` is the id of the database, whose runs have the numbers that are in the names of files.
         """
-        probe, content = f"fanbench-check-{secrets.token_hex(8)}", owner.encode()
-        await self._write(probe, content)
+        probe = f"fanbench-check-{secrets.token_hex(8)}"
+        await self._write(probe, owner.encode())
         await self._read(probe)
         with self._calling("delete from"):
             await self._store.delete_async(probe)
-        holder = await self._read(_MARKER)
-        if holder is None:
-            await self._write(_MARKER, content)
-        elif holder != content:
+        if await self._read(_MARKER) not in (None, owner.encode()):
             raise LocalServerError(
                 f"The outputs in {self.url} belong to another database.",
                 hint=f"Choose another place, such as --files {self.url}/NAME.",
             )
+
+    async def claim(self, owner: str) -> None:
+        """Say that the files are those of the database `owner`."""
+        await self._write(_MARKER, owner.encode())
 
     async def _write(self, name: str, content: bytes) -> None:
         with self._calling("write to"):

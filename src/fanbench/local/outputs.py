@@ -38,16 +38,25 @@ class Outputs:
 
     @classmethod
     async def open(cls, folder: DataFolder, url: str, owner: str) -> Outputs:
-        """With an empty `url`, outputs stay in the folders of the runs. Otherwise the place becomes that of `owner`.
+        """With an empty `url`, outputs stay in the folders of the runs. `owner` is the id of the database.
 
         Raises:
-            LocalServerError: The place cannot be used, or is another owner's.
+            LocalServerError: The place cannot be used, or belongs to another database.
         """
         if not url:
             return cls(folder)
         store = ObjectStore(url, create=True)
         await store.check(owner)
         return cls(folder, store)
+
+    async def claim(self, owner: str) -> None:
+        """Let the place belong to the database `owner`, as `open` has found that it may.
+
+        Raises:
+            LocalServerError: It cannot be written.
+        """
+        if self._store is not None:
+            await self._store.claim(owner)
 
     def place(self, run_id: int, attempt: int) -> str:
         """Where the machine of a run uploads its output to, for `upload_output`; empty if it does not.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fanbench.local.outputs import Outputs
     from fanbench.local.proxy_workers.processes import ProxyWorkers
     from fanbench.local.scheduler import Scheduler
+    from fanbench.local.state.claims import Claim
     from fanbench.local.state.database import Hold
     from fanbench.local.state.store import Store
     from fanbench.local.wire import Services
@@ -178,6 +179,7 @@ async def _services(
     from fanbench.local.models.pool import ModelPool, make_engine
     from fanbench.local.models.recordings import Recorder, Replayer
     from fanbench.local.scheduler import Scheduler
+    from fanbench.local.state.claims import claim
     from fanbench.local.wire import Services
 
     make = make_engine
@@ -188,42 +190,49 @@ async def _services(
     aliases = dict(settings.model_aliases)
     environments = Environments(folder.environments)
     async with (
-        _state(settings, folder) as (hold, store, outputs),
+        _state(settings, folder) as (hold, store, outputs, checked),
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
         _carrier(settings, folder, environments, say) as carrier,
-        Scheduler(
-            settings, folder, store, pool, carrier, outputs, addresses.model_proxy
-        ).running() as scheduler,
-        _proxy_workers(settings, folder, addresses, proxy_listener, pool, scheduler) as proxy_workers,
     ):
-        yield Services(
-            settings=settings,
-            folder=folder,
-            store=store,
-            hold=hold,
-            pool=pool,
-            environments=environments,
-            carrier=carrier,
-            outputs=outputs,
-            scheduler=scheduler,
-            proxy_workers=proxy_workers,
-            addresses=addresses,
-            token=folder.read_token(),
-        )
+        # Not before: after a start that failed, the next one may have another database or place.
+        await claim(folder, store, checked)
+        await outputs.claim(checked.id)
+        async with (
+            Scheduler(
+                settings, folder, store, pool, carrier, outputs, addresses.model_proxy
+            ).running() as scheduler,
+            _proxy_workers(settings, folder, addresses, proxy_listener, pool, scheduler) as proxy_workers,
+        ):
+            yield Services(
+                settings=settings,
+                folder=folder,
+                store=store,
+                hold=hold,
+                pool=pool,
+                environments=environments,
+                carrier=carrier,
+                outputs=outputs,
+                scheduler=scheduler,
+                proxy_workers=proxy_workers,
+                addresses=addresses,
+                token=folder.read_token(),
+            )
 
 
 @asynccontextmanager
-async def _state(settings: ServerSettings, folder: DataFolder) -> AsyncIterator[tuple[Hold, Store, Outputs]]:
-    """The database and the place for outputs, which belong to the data folder and to each other."""
+async def _state(
+    settings: ServerSettings, folder: DataFolder
+) -> AsyncIterator[tuple[Hold, Store, Outputs, Claim]]:
+    """The database and the place for outputs, and what is to tie them to the data folder."""
     from fanbench.local.outputs import Outputs
-    from fanbench.local.state.claims import claim
+    from fanbench.local.state.claims import check_claim
     from fanbench.local.state.database import Hold
     from fanbench.local.state.store import Store
 
     database = settings.database or folder.database
     async with Hold.of(database) as hold, Store.open(database) as store:
-        identity = await claim(folder, store, database)
-        yield hold, store, await Outputs.open(folder, settings.files, identity)
+        checked = await check_claim(folder, store, database)
+        yield hold, store, await Outputs.open(folder, settings.files, checked.id), checked
 
 
 def _carrier(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio.to_thread
@@ -14,10 +16,10 @@ from fanbench.local.folder import PRIVATE, DataFolder
 from fanbench.local.state.database import shown
 from fanbench.local.state.store import Store
 
-__all__ = ["claim"]
+__all__ = ["Claim", "check_claim", "claim"]
 
 
-class _Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True):
     """The content of the folder's `database.json`."""
 
     id: str
@@ -25,46 +27,64 @@ class _Claim(msgspec.Struct, frozen=True):
     """Where the database was last; it may have moved."""
 
 
-async def claim(folder: DataFolder, store: Store, database: Path | str) -> str:
-    """Tie the data folder and its database to each other, if neither belongs to another one. Return the database's id.
+async def check_claim(folder: DataFolder, store: Store, database: Path | str) -> Claim:
+    """What ties the data folder and its database to each other, for `claim`. Neither is changed.
+
+    A folder whose own SQLite file has no task may go to another database.
 
     Raises:
-        LocalServerError: One of them does.
+        LocalServerError: One of them belongs to another one.
     """
     place = folder.database.name if isinstance(database, Path) else shown(database)
     kept = await anyio.to_thread.run_sync(_read, folder)
     identity = await store.identity()
     if kept is not None and kept.id == identity:
-        return identity
-    # Whoever has deleted the SQLite file wants to begin again.
-    own = isinstance(database, Path) and (kept is None or kept.place == place)
-    if kept is not None and not own:
+        return Claim(identity, place)
+    if kept is not None and kept.place != folder.database.name:
         raise LocalServerError(
             f"The data folder {folder.root} belongs to another database: {kept.place}.",
-            hint=f"Choose {_option(kept.place)}, or another data folder with --data DIR.",
+            hint=f"Choose it with --database {kept.place}, or another data folder with --data DIR.",
         )
+    # Whoever has deleted the SQLite file wants to begin again.
+    own = isinstance(database, Path)
     if identity and not own:
         raise LocalServerError(
             f"The database {place} belongs to another data folder.",
             hint="Choose that folder with --data DIR, or an empty database.",
         )
-    if not own and folder.database.stat().st_size:
+    if not own and await anyio.to_thread.run_sync(_has_tasks, folder.database):
         raise LocalServerError(
             f"The data folder {folder.root} has its state in {folder.database.name}.",
             hint="Choose another folder with --data DIR, or no --database.",
         )
-    if not identity:
-        identity = secrets.token_hex(16)
-        await store.name(identity)
-    content = msgspec.json.encode(_Claim(identity, place)) + b"\n"
+    return Claim(identity or secrets.token_hex(16), place)
+
+
+async def claim(folder: DataFolder, store: Store, checked: Claim) -> None:
+    """Tie the data folder and its database to each other, as `check_claim` allows it.
+
+    Raises:
+        LocalServerError: The folder cannot be written.
+    """
+    if not await store.identity():
+        await store.name(checked.id)
+    content = msgspec.json.encode(checked) + b"\n"
     with files.output_errors(f"write {folder.database_file}", kind=LocalServerError):
         await anyio.to_thread.run_sync(lambda: files.write(folder.database_file, content, mode=PRIVATE))
-    return identity
 
 
-def _read(folder: DataFolder) -> _Claim | None:
+def _has_tasks(file: Path) -> bool:
+    """Whether the SQLite file has tasks, whichever fanbench has written it."""
+    with closing(sqlite3.connect(file)) as connection:
+        try:
+            return connection.execute("SELECT 1 FROM task_version").fetchone() is not None
+        except sqlite3.DatabaseError as error:
+            return "no such table" not in str(error)
+
+
+def _read(folder: DataFolder) -> Claim | None:
     try:
-        return msgspec.json.decode(folder.database_file.read_bytes(), type=_Claim)
+        return msgspec.json.decode(folder.database_file.read_bytes(), type=Claim)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -72,7 +92,3 @@ def _read(folder: DataFolder) -> _Claim | None:
             f"Cannot read {folder.database_file}: {error}.",
             hint="Choose another data folder with --data DIR.",
         ) from None
-
-
-def _option(place: str) -> str:
-    return f"it with --database {place}" if "://" in place else "it by leaving out --database"
