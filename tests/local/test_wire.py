@@ -95,7 +95,7 @@ async def test_the_url_of_a_task_leads_somewhere(client: Client, server: ServerP
         wrong = await http.get(task.url, headers={"authorization": "Bearer no"})
         http.headers["authorization"] = f"Bearer {server.address.token}"
         text = await http.get(task.url)
-        missing = await http.get(task.url.replace("two-plus-two", "three"))
+        missing = await http.get(task.url.replace("two-plus-two", "no-such-task"))
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "two-plus-two" not in page.text
     (script,) = re.findall(r"<script>(.*)</script>", page.text, re.DOTALL)
