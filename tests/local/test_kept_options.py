@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanbench import Client, resolve_config
+from fanbench._util.text import error_line
 from fanbench.cli.commands.serve import serve
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.address import find_server
 from fanbench.local.folder import DataFolder
 from fanbench.local.kept_options import flags_of, read_options, save_options
-from fanbench.local.launcher import stop_server
+from fanbench.local.launcher import ensure_server, stop_server
 from fanbench.local.settings import ServerSettings
 
 from .server_process import run_server
@@ -140,6 +141,22 @@ async def test_the_next_server_has_the_options_of_the_last(tmp_path: Path) -> No
         "--judge": "--judge test/four",
         "--isolation": "--isolation process",
     }
+
+
+@pytest.mark.anyio
+@pytest.mark.e2e
+async def test_the_error_of_a_server_that_does_not_start(tmp_path: Path) -> None:
+    """The server's own error is the last line of the message, where a sweep looks for it, and its hint is a hint."""
+    folder = DataFolder(tmp_path / "data")
+    folder.root.mkdir()
+    save_options(folder, ServerSettings(engine="ray://127.0.0.1:9"))
+    with pytest.raises(LocalServerError) as caught:
+        await ensure_server(folder.root)
+    assert error_line(str(caught.value)).startswith(
+        "The local server did not start: The workers of ray://127.0.0.1:9 cannot reach http://127.0.0.1:"
+    )
+    assert str(caught.value.hint).startswith("Run `fanbench serve` with --host 0.0.0.0, and with --advertise")
+    assert "It has the options of the last server on this data folder: --" in str(caught.value.hint)
 
 
 @pytest.mark.e2e

@@ -81,10 +81,7 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
                     return replace(server, started=started)
                 if process.poll() is not None and not is_locked(lock):
                     errors.seek(0)
-                    said = errors.read().decode("utf-8", "replace").strip().removeprefix("error: ")
-                    raise LocalServerError(
-                        f"The local server did not start: {said}", hint=_last_options(data)
-                    )
+                    raise _not_started(errors.read().decode("utf-8", "replace"), _last_options(data))
                 await anyio.sleep(_LOOK_EVERY)
         process.terminate()
         raise LocalServerError(
@@ -99,6 +96,14 @@ def _start_timeout(data: Path) -> float:
         if read_options(DataFolder(data)).engine != "local":
             return START_TIMEOUT_WITH_RAY
     return START_TIMEOUT
+
+
+def _not_started(said: str, last_options: str | None) -> LocalServerError:
+    """The error of a server that has said this on stderr: warnings, its error, and a hint, if it has one."""
+    before, _, after = f"\n{said}".partition("\nerror: ")
+    error, _, hint = (after or before).strip().partition("\nhint: ")
+    hints = " ".join(each for each in (hint, last_options) if each)
+    return LocalServerError(f"The local server did not start: {error}", hint=hints or None)
 
 
 def _last_options(data: Path) -> str | None:
