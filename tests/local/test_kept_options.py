@@ -6,7 +6,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from fanbench import Client, resolve_config
 from fanbench._util.text import error_line
 from fanbench.cli.commands.serve import serve
+from fanbench.cli.views.serve import merge_settings
 from fanbench.errors import LocalServerError, UsageError
 from fanbench.local.address import find_server
 from fanbench.local.folder import DataFolder
@@ -28,6 +31,7 @@ from .server_process import run_server
 
 words = st.text(st.characters(exclude_categories=["C"]), min_size=1)
 numbers = st.integers(1, 10_000)
+ADDRESSES: dict[str, Any] = {"host": "0.0.0.0", "advertise": "127.0.0.9"}
 SETTINGS = st.fixed_dictionaries(
     {},
     optional={
@@ -77,6 +81,19 @@ def test_a_process_has_an_address_of_its_own(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     save_options(folder, ServerSettings(host="::1", port=1, any_port=True, idle_timeout=2.0))
     assert read_options(folder) == ServerSettings(data=tmp_path)
+
+
+@pytest.mark.parametrize(("engine", "kept"), [("ray://h:1", True), ("ray", False), ("local", False)])
+def test_workers_of_a_cluster_reach_the_next_server(tmp_path: Path, engine: str, kept: bool) -> None:
+    """Where the server listens and what it advertises is kept for an engine on other machines, and for no other."""
+    folder = DataFolder(tmp_path)
+    save_options(folder, ServerSettings(engine=engine, port=1, any_port=True, **ADDRESSES))
+    expected = ServerSettings(data=tmp_path, engine=engine, **(ADDRESSES if kept else {}))
+    assert merge_settings(folder, {}) == expected
+    assert ("--advertise" in flags_of(expected)) == kept
+    here = merge_settings(folder, {"engine": "local"})
+    assert here == ServerSettings(data=tmp_path)
+    assert merge_settings(folder, {"engine": "local", "host": "::"}) == replace(here, host="::")
 
 
 def test_options_are_shown_as_they_are_typed() -> None:
@@ -149,13 +166,13 @@ async def test_the_error_of_a_server_that_does_not_start(tmp_path: Path) -> None
     """The server's own error is the last line of the message, where a sweep looks for it, and its hint is a hint."""
     folder = DataFolder(tmp_path / "data")
     folder.root.mkdir()
-    save_options(folder, ServerSettings(engine="ray://127.0.0.1:9"))
+    save_options(folder, ServerSettings(engine="ray://127.0.0.1:9", **ADDRESSES))
     with pytest.raises(LocalServerError) as caught:
         await ensure_server(folder.root)
-    assert error_line(str(caught.value)).startswith(
-        "The local server did not start: The workers of ray://127.0.0.1:9 cannot reach http://127.0.0.1:"
+    assert error_line(str(caught.value)) == (
+        "The local server did not start: There is no Ray cluster at 127.0.0.1:9: Connection refused."
     )
-    assert str(caught.value.hint).startswith("Run `fanbench serve` with --host 0.0.0.0, and with --advertise")
+    assert str(caught.value.hint).startswith("Name the head's address and port, as `ray start ")
     assert "It has the options of the last server on this data folder: --" in str(caught.value.hint)
 
 

@@ -38,12 +38,17 @@ _FLAGS = {
     "run_environment": "--run-env",
     "log_limit_mb": "--log-limit",
     "engine": "--engine",
+    "host": "--host",
+    "advertise": "--advertise",
     "workers": "--workers",
     "proxy_workers": "--proxy-workers",
     "stop_timeout": "--stop-timeout",
     "model_idle": "--model-idle",
 }
-"""The settings that are kept: all but those of one process, such as where it listens, when it ends, and its faults."""
+"""The settings that are kept: all but those of one process, such as when it ends, and its faults."""
+
+_FOR_CLUSTER = ("host", "advertise")
+"""Kept only if runs are on other machines, which otherwise could not reach the next server."""
 
 
 def read_options(folder: DataFolder) -> ServerSettings:
@@ -89,7 +94,8 @@ def _kept(settings: ServerSettings) -> dict[str, Any]:
     values, defaults = asdict(settings), asdict(ServerSettings())
     if settings.database:  # the password is in FANBENCH_DATABASE or in ~/.pgpass
         values["database"] = without_password(settings.database)
-    return {name: values[name] for name in _FLAGS if values[name] != defaults[name]}
+    dropped = () if settings.cluster else _FOR_CLUSTER
+    return {name: values[name] for name in _FLAGS if values[name] != defaults[name] and name not in dropped}
 
 
 def _typed(value: object) -> str:

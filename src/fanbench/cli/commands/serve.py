@@ -257,7 +257,7 @@ def serve(ctx: click.Context, /, last_options: bool, **options: Any) -> None:
     otherwise, only this machine can reach the server.
 
     A server that --local starts on the same data folder later has the options of this one, except those that say where
-    it listens and when it stops.
+    it listens and when it stops. With --engine ray://HOST:PORT, it has --host and --advertise, too.
     """
     from fanbench.cli.views.serve import run_server
 

@@ -78,6 +78,8 @@ def merge_settings(folder: DataFolder, given: dict[str, Any]) -> ServerSettings:
     settings = read_options(folder)
     if {"record", "replay"} & given.keys():
         settings = replace(settings, record=None, replay=None)  # what is given takes the place of either
+    if not replace(settings, **given).cluster:
+        settings = replace(settings, host=ServerSettings.host, advertise="")  # only the workers needed them
     return replace(settings, **given)
 
 
