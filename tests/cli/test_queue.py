@@ -76,19 +76,26 @@ def test_a_queue_that_is_switched_off(cli: Cli, busy: SimulatedKaggle) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "words", "status"),
     [
-        {"has_queue_status": False},
-        {"faults": (Fault("queue_status", status=501, message="UNIMPLEMENTED"),)},
-        {"faults": (Fault("queue_status", status=404, message="Unknown call /api/v1/benchmarks"),)},
+        ({"has_queue_status": False}, "No such call.", 404),
+        ({"faults": (Fault("queue_status", status=501, message="UNIMPLEMENTED"),)}, "UNIMPLEMENTED", 501),
+        (
+            {"faults": (Fault("queue_status", status=404, message="Unknown call /api"),)},
+            "Unknown call /api",
+            404,
+        ),
     ],
 )
-def test_a_server_without_a_status(cli: Cli, busy: SimulatedKaggle, changes: dict[str, object]) -> None:
-    """A server that lacks the call is named as the reason, in one line."""
+def test_a_server_without_a_status(
+    cli: Cli, busy: SimulatedKaggle, changes: dict[str, object], words: str, status: int
+) -> None:
+    """A server that lacks the call is named as the reason, in one line with its words."""
     busy.change(**changes)
     result = cli("queue")
     assert result.exit_code == 1
-    assert result.stderr.splitlines() == ["error: This server does not say what is in its queue."]
+    why = f"{words} (ApiGetBenchmarkSchedulerStatus: HTTP {status})"
+    assert result.stderr.splitlines() == [f"error: This server does not say what is in its queue: {why}"]
 
 
 # --- Putting runs into it ---

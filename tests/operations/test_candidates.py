@@ -8,10 +8,10 @@ import pytest
 
 from fanbench import ApiError, Client, UnknownModel, UsageError
 from fanbench.errors import error_for_status
-from fanbench.operations.candidates import NoEfforts, find_candidates
+from fanbench.operations.candidates import find_candidates
 from fanbench.operations.download import DownloadReport, download_tasks
 from fanbench.operations.events import TaskFailed
-from fanbench.operations.lookup import model_of
+from fanbench.operations.lookup import UnsupportedByServer, model_of
 from fanbench.operations.models import runs_on
 from fanbench.operations.run import ModelsUnlisted, run_tasks
 from fanbench.operations.status import task_status
@@ -97,7 +97,7 @@ async def test_a_server_that_does_not_know_efforts(asked: list[str]) -> None:
     """On an older server, which would leave out the effort, nothing is scheduled; without efforts, all is as before."""
     kaggle = kaggle_with("t")
     kaggle.change(has_configs=False)
-    with pytest.raises(NoEfforts, match="does not know the reasoning efforts"):
+    with pytest.raises(UnsupportedByServer, match="does not know the reasoning efforts"):
         await run_tasks(kaggle, ["t"], asked, efforts=["high"])
     assert kaggle.calls["schedule_runs"] == 0
     report = await run_tasks(kaggle, ["t"], ["m"], until="ended")

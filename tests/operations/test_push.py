@@ -13,7 +13,8 @@ from trio.testing import MockClock
 from fanbench import FanbenchError, RunFailed, TaskFileError, UsageError
 from fanbench.config import Anonymous, Basic, Bearer, Credentials
 from fanbench.operations.events import EarlierPending, Event, VersionSuperseded
-from fanbench.operations.metadata import CannotEdit, Edited
+from fanbench.operations.lookup import UnsupportedByServer
+from fanbench.operations.metadata import Edited
 from fanbench.operations.push import (
     DatasetsDetached,
     NotCompared,
@@ -325,7 +326,7 @@ async def test_a_page_that_cannot_be_changed_fails_no_push(tmp_path: Path) -> No
     made, kaggle = described(tmp_path, can_update=False)
     pushed = only(await push_tasks(kaggle, [made], wait=True))
     assert pushed.created
-    assert isinstance(pushed.page, CannotEdit)
+    assert isinstance(pushed.page, UnsupportedByServer)
 
 
 async def test_what_has_not_changed_is_not_pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

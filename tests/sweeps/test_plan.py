@@ -14,7 +14,7 @@ import pytest
 
 from fanbench import FanbenchError, NotFound, TaskFileError, Unauthorized, UnknownModel, UsageError
 from fanbench.config import Bearer
-from fanbench.operations.benchmarks import UnsupportedByServer
+from fanbench.operations.lookup import UnsupportedByServer
 from fanbench.results.scales import Scale
 from fanbench.sweeps.attempts import content_identity, version_identity
 from fanbench.sweeps.plan import SweepPlan, make_plan

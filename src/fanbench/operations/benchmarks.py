@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fanbench.errors import ApiError, FanbenchError, UsageError
+from fanbench.errors import ApiError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
-from fanbench.operations.lookup import NO_SUCH_CALL, lacks_call, username
+from fanbench.operations.lookup import NO_SUCH_CALL, UnsupportedByServer, needs_call, username
 from fanbench.wire.messages import Task, TaskSlug
 from fanbench.wire.slugs import slugify
 
 __all__ = [
     "BenchmarkChange",
-    "UnsupportedByServer",
     "benchmark_name",
     "change_benchmark",
     "own_benchmark",
@@ -26,10 +25,6 @@ __all__ = [
 
 #: No benchmark has this name, because a slug cannot begin with a hyphen.
 _NO_BENCHMARK = "-"
-
-
-class UnsupportedByServer(FanbenchError):
-    """The server is older than lists and changes of the tasks of benchmarks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +140,11 @@ async def change_benchmark(
     """
     slugs = unique_slugs(tasks)
     owner, slug = await own_benchmark(client, benchmark)
-    try:
+    with needs_call("This server cannot change the tasks of a benchmark"):
         if action == "add":
             added = await client.add_tasks(slug, slugs, version=version)
             changed, skipped = added.added_tasks, added.skipped_tasks
         else:
             removed = await client.remove_tasks(slug, slugs, version=version)
             changed, skipped = removed.removed_tasks, removed.skipped_tasks
-    except ApiError as error:
-        if lacks_call(error):
-            raise UnsupportedByServer(
-                f"This server cannot change the tasks of a benchmark: {error}"
-            ) from None
-        raise
     return BenchmarkChange(owner, slug, tuple(changed), tuple(skipped))

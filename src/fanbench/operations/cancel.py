@@ -11,17 +11,16 @@ import anyio
 
 from fanbench._util.concurrency import gather
 from fanbench._util.text import duration, many
-from fanbench.errors import ApiError, FanbenchError, UsageError
+from fanbench.errors import UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.events import Emit, Event, ignore_events
-from fanbench.operations.lookup import NO_SUCH_CALL, runs_of
+from fanbench.operations.lookup import needs_call, runs_of
 from fanbench.operations.status import TaskStatus
 from fanbench.wire.messages import CancelRunsResponse, Run, RunState
 from fanbench.wire.slugs import join_task
 
 __all__ = [
     "CancelledRun",
-    "CannotCancel",
     "Outcome",
     "StillThere",
     "cancel_runs",
@@ -33,10 +32,6 @@ __all__ = [
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # The most runs in one call.
 _AT_ONCE = 1000
-
-
-class CannotCancel(FanbenchError):
-    """The server has no call that cancels runs."""
 
 
 class StillThere(Event, frozen=True):
@@ -98,7 +93,7 @@ async def cancel_runs(
     cancelled is known from the lists, which do not have it any more.
 
     Raises:
-        CannotCancel: The server cannot cancel runs.
+        UnsupportedByServer: The server cannot cancel runs.
     """
     left, found = {run.id: run for run in runs}, dict[int, CancelledRun]()
     for pause in (*PAUSES, None):
@@ -127,17 +122,13 @@ async def request_cancel(client: Api, run_ids: Sequence[int], *, include_active:
     """Ask the server once to cancel exactly these runs: in one call, unless there are very many.
 
     Raises:
-        CannotCancel: The server cannot cancel runs.
+        UnsupportedByServer: The server cannot cancel runs.
     """
     queued = active = 0
     for start in range(0, len(run_ids), _AT_ONCE):
         some = run_ids[start : start + _AT_ONCE]
-        try:
+        with needs_call("This server cannot cancel runs", names_nothing=True):  # unknown ids are left out
             answer = await client.cancel_runs(run_ids=some, include_active=include_active)
-        except ApiError as error:
-            if error.status not in NO_SUCH_CALL:
-                raise
-            raise CannotCancel(f"This server cannot cancel runs: {error}") from None
         queued += answer.queued_cancelled_count
         active += answer.active_terminated_count
     return CancelRunsResponse(queued_cancelled_count=queued, active_terminated_count=active)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fanbench._util.text import is_pattern
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Forbidden, Unauthorized, UsageError
 from fanbench.operations.api import Api
-from fanbench.operations.lookup import NO_SUCH_CALL
+from fanbench.operations.lookup import needs_call
 from fanbench.operations.models import (
     close_names,
     did_you_mean,
@@ -23,11 +23,7 @@ from fanbench.wire.candidates import Candidate, check_effort, split_effort
 from fanbench.wire.messages import BenchmarkModel, CandidateType, Task
 from fanbench.wire.slugs import normalize_model
 
-__all__ = ["ModelChoice", "NoEfforts", "efforts_of", "find_candidates", "refuse_misfit"]
-
-
-class NoEfforts(FanbenchError):
-    """The server has no call that lists the efforts of models: it is older than efforts."""
+__all__ = ["ModelChoice", "efforts_of", "find_candidates", "refuse_misfit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +89,7 @@ async def find_candidates(
 
     Raises:
         UsageError: No model is given, an effort is none that its model takes, or an agent is named like a model.
-        NoEfforts: There are efforts, which the server does not know.
+        UnsupportedByServer: There are efforts, and the server does not know any.
         UnknownModel: A pattern matches no model, or the server has none.
         FanbenchError: A pattern needs the server's list, which cannot be read.
     """
@@ -154,20 +150,18 @@ async def efforts_of(client: Api, models: Sequence[BenchmarkModel]) -> dict[str,
     None if the server does not show them to the caller.
 
     Raises:
-        NoEfforts: The server does not know efforts.
+        UnsupportedByServer: The server does not know efforts.
     """
     ids = {model.version.id: normalize_model(model_slug(model)) for model in models if model.version}
     try:
-        configs = await client.list_configs()
+        with needs_call(
+            "The server does not know the reasoning efforts of models",
+            hint="Leave out efforts: such a server would run the models as they are.",
+            names_nothing=True,
+        ):
+            configs = await client.list_configs()
     except Forbidden:
         return None
-    except ApiError as error:
-        if error.status not in NO_SUCH_CALL:
-            raise
-        text = f"The server does not know the reasoning efforts of models: {error}"
-        raise NoEfforts(
-            text, hint="Leave out efforts: such a server would run the models as they are."
-        ) from None
     found: dict[str, list[str]] = {normalize_model(model_slug(model)): [] for model in models}
     for config in configs:
         if config.reasoning_effort and config.benchmark_model_version_id in ids:
@@ -180,7 +174,7 @@ async def _check_efforts(client: Api, labels: Sequence[str], available: Sequence
 
     Raises:
         UsageError: A model lacks an effort.
-        NoEfforts: The server does not know efforts.
+        UnsupportedByServer: The server does not know efforts.
     """
     wanted: dict[str, list[str]] = defaultdict(list)
     for candidate in map(Candidate.parse, labels):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from msgspec import structs
 
 from fanbench.config import Basic, Bearer
-from fanbench.errors import ApiError, Forbidden, NotFound
+from fanbench.errors import ApiError, FanbenchError, Forbidden, NotFound
 from fanbench.operations.api import Api
 from fanbench.wire.candidates import Candidate, spellings
 from fanbench.wire.messages import Run, Task
 
 __all__ = [
     "NO_SUCH_CALL",
+    "UnsupportedByServer",
     "as_scheduled",
     "existing_task",
     "lacks_call",
     "model_of",
+    "needs_call",
     "runs_of",
     "task_if_any",
     "username",
@@ -34,6 +37,27 @@ def lacks_call(error: ApiError) -> bool:
     """
     said = error.message.startswith(("Unknown call", "No such call")) or error.message == "Not Found"
     return error.status in NO_SUCH_CALL and (said or error.status != 404)
+
+
+class UnsupportedByServer(FanbenchError):
+    """The server does not have what is needed: it is older than that."""
+
+
+@contextmanager
+def needs_call(problem: str, *, hint: str | None = None, names_nothing: bool = False) -> Iterator[None]:
+    """Say the `problem` if the server lacks the call in the block.
+
+    `names_nothing` says that the call names nothing that may be missing, so that each 404 is about the call itself.
+
+    Raises:
+        UnsupportedByServer: The server lacks the call.
+    """
+    try:
+        yield
+    except ApiError as error:
+        if lacks_call(error) or (names_nothing and error.status in NO_SUCH_CALL):
+            raise UnsupportedByServer(f"{problem}: {error}", hint=hint) from None
+        raise
 
 
 async def task_if_any(client: Api, slug: str) -> Task | None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fanbench.errors import ApiError, FanbenchError, UsageError
+from fanbench.errors import FanbenchError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Emit, ignore_events
-from fanbench.operations.lookup import existing_task, lacks_call
+from fanbench.operations.lookup import existing_task, needs_call
 from fanbench.wire.messages import Citation, Task
 from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
 
-__all__ = ["CannotEdit", "Edited", "check_change", "edit_page", "edit_tasks"]
-
-
-class CannotEdit(FanbenchError):
-    """The server has no call that changes what the page of a task says."""
+__all__ = ["Edited", "check_change", "edit_page", "edit_tasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +67,14 @@ async def edit_page(client: Api, before: Task, change: Metadata, *, slug: str, v
     """Change what the page of a task says, which is now that of `before`, in one call or none.
 
     Raises:
-        CannotEdit: The server has no such call.
+        UnsupportedByServer: The server has no such call.
         FanbenchError: The server refused the change.
     """
     needed = change.changing(Metadata.of(before))
     if not needed.given:
         return Edited(slug, before, needed)
-    try:
+    with needs_call("This server cannot change what the page of a task says"):
         answer = await client.update_task(slug, version=version, **needed.given)
-    except ApiError as error:
-        if not lacks_call(error):
-            raise
-        raise CannotEdit(f"This server cannot change what the page of a task says: {error}") from None
     after = answer.task or await existing_task(client, slug, version)
     return Edited(slug, before, needed, after, tuple(answer.invalid_tags))
 

@@ -15,7 +15,7 @@ from fanbench._util.text import error_line
 from fanbench.errors import ApiError, FanbenchError
 from fanbench.operations.api import Api
 from fanbench.operations.events import Emit, Event, ignore_events
-from fanbench.operations.lookup import NO_SUCH_CALL, lacks_call
+from fanbench.operations.lookup import NO_SUCH_CALL, lacks_call, needs_call
 from fanbench.operations.models import list_models_if_possible
 from fanbench.wire.messages import (
     BenchmarkModel,
@@ -87,7 +87,7 @@ async def fetch_queue(client: Api) -> Queue:
     """Return how many runs of the caller are queued and running, and how those of the last 24 hours have ended.
 
     Raises:
-        FanbenchError: The server does not have this call.
+        UnsupportedByServer: The server does not say it.
     """
     models, _ = await list_models_if_possible(client)
     return await _fetch(client, models)
@@ -99,7 +99,7 @@ async def watch_queue(
     """Return the queue once none of the caller's runs is queued or running. Reports `QueueSeen` after each poll.
 
     Raises:
-        FanbenchError: The server does not have this call.
+        UnsupportedByServer: The server does not say it.
     """
     models, _ = await list_models_if_possible(client)
     pace, before = Pace(poll_interval), None
@@ -115,12 +115,8 @@ async def watch_queue(
 
 
 async def _fetch(client: Api, models: Sequence[BenchmarkModel]) -> Queue:
-    try:
+    with needs_call("This server does not say what is in its queue"):
         status = await client.queue_status()
-    except ApiError as error:
-        if not lacks_call(error):
-            raise
-        raise FanbenchError("This server does not say what is in its queue.") from None
     names = {model.version.id: normalize_model(model.version.slug) for model in models if model.version}
     return Queue(tuple(_counts(status, names)), status.settings)
 

@@ -12,7 +12,8 @@ import anyio
 
 from fanbench.errors import FanbenchError
 from fanbench.operations.api import Api
-from fanbench.operations.cancel import PAUSES, CannotCancel, request_cancel
+from fanbench.operations.cancel import PAUSES, request_cancel
+from fanbench.operations.lookup import UnsupportedByServer
 from fanbench.sweeps.attempt_store import AttemptStore
 from fanbench.sweeps.attempts import Phase
 from fanbench.sweeps.events import CancelEnded, EmitSweepEvent
@@ -127,7 +128,7 @@ class Canceller:
                     try:
                         await self._request(named, include_active=include_active)
                         error = ""
-                    except CannotCancel as refusal:
+                    except UnsupportedByServer as refusal:
                         return str(refusal)
                     except FanbenchError as failure:
                         error = str(failure)

@@ -34,13 +34,14 @@ def models(settings: Settings, with_efforts: bool) -> None:
       fanbench tasks models --efforts
     """
     from fanbench.cli.views.models import show_efforts, show_models
-    from fanbench.operations.candidates import NoEfforts, efforts_of
+    from fanbench.operations.candidates import efforts_of
+    from fanbench.operations.lookup import UnsupportedByServer
 
     async def fetch(client: Client) -> tuple[list[BenchmarkModel], Efforts]:
         listed = await client.list_models()
         try:
             return listed, await efforts_of(client, listed) if with_efforts else None
-        except NoEfforts:
+        except UnsupportedByServer:
             return listed, None
 
     listed, efforts = call(settings, fetch)
