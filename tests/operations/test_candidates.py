@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from fanbench import ApiError, Client, UnknownModel, UsageError
 from fanbench.errors import error_for_status
@@ -117,6 +119,30 @@ async def test_a_server_that_does_not_show_efforts(reported: Reported, status: i
     )
     report = await run_tasks(kaggle, ["t"], ["m"], efforts=["high"], until="ended")
     assert [model_of(run) for run in report.runs] == ["m@high"]
+
+
+class Renaming(SimulatedKaggle):
+    """Lists name the configurations of runs in a way that does not tell their efforts."""
+
+    async def list_runs(
+        self, task: str, *, models: Sequence[str] = (), version: int = 0
+    ) -> AsyncGenerator[Run, None]:
+        async for run in super().list_runs(task, version=version):
+            renamed = structs.replace(run, model_version_config_slug="thinking-hard", effort="")
+            if not models or model_of(renamed) in models:
+                yield renamed
+
+
+async def test_runs_that_the_server_names_are_waited_for_whatever_it_calls_their_models() -> None:
+    """Runs are matched by their ids in the answer to the schedule call, if the list does not tell their efforts."""
+    kaggle = Renaming()
+    kaggle.add_model("m", efforts=["low", "high"])
+    kaggle.add_task("t")
+    kaggle.change(faults=(Fault("list_configs", 403, times=9),))
+    theirs = kaggle.add_run("t", "m@low", age=60.0)
+    report = await run_tasks(kaggle, ["t"], ["m"], efforts=["high", "low"], until="ended")
+    assert {run.id for run in report.runs} == {run.id for run in kaggle.runs.values()} - {theirs.id}
+    assert [run.state for run in report.runs] == [RunState.COMPLETED] * 2
 
 
 @pytest.mark.parametrize("over_http", [False, True])

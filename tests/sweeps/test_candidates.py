@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fanbench import Client, SweepError, SweepPlan, SweepReport, UsageError, plan_sweep, sweep
+from fanbench.operations.lookup import model_of
 from fanbench.results.names import find_models
 from fanbench.sweeps.results import read_journals, read_results
 from fanbench.sweeps.resume import read_saved, refuse_other_sweep, resumed, saved_text
@@ -20,7 +24,8 @@ from fanbench.sweeps.spec import merge
 from fanbench.sweeps.sweep_file import read_sweep_file
 from fanbench.testing import RunScript, Scenario, SimulatedKaggle, SimulatedTransport, run_in_virtual_time
 from fanbench.view.document import build
-from fanbench.wire.messages import CandidateType
+from fanbench.wire.messages import CandidateType, Run, ScheduleResult
+from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
 AGENTS = {"coder-1": "m1", "coder-2": "m2"}
@@ -66,6 +71,40 @@ def test_each_planned_run_is_made_once_and_lands_in_its_cell(
         assert len(results.scores().models) == len(labels)
         known, _ = read_journals([world.folder])
         assert sorted(build(results, known, title="").document.models) == sorted(labels)
+
+
+class Renaming(MortalKaggle):
+    """Lists name the configurations of runs in a way that does not tell their efforts."""
+
+    answers_after = 0.0
+
+    async def schedule_runs(self, *arguments: Any, **settings: Any) -> list[ScheduleResult]:
+        results = await super().schedule_runs(*arguments, **settings)
+        await anyio.sleep(self.answers_after)
+        return results
+
+    async def list_runs(
+        self, task: str, *, models: Sequence[str] = (), version: int = 0
+    ) -> AsyncGenerator[Run, None]:
+        async for run in super().list_runs(task, version=version):
+            renamed = structs.replace(run, model_version_config_slug=f"thinking-{run.effort}-mode", effort="")
+            if not models or model_of(renamed) in models:
+                yield renamed
+
+
+@pytest.mark.parametrize("answers_after", [0.0, 20.0], ids=["at-once", "after-a-list"])
+def test_runs_that_the_server_names_are_found_whatever_it_calls_their_models(
+    tmp_path: Path, answers_after: float
+) -> None:
+    """A run is matched by its id in the answer to the schedule call, so that none is made twice."""
+    scenario = Scenario(runs=RunScript(running=60.0))
+    world = World(tmp_path, scenario, models=["m1@low", "m1@high"], repeats=2)
+    world.kaggle = kaggle = Renaming(scenario)
+    kaggle.answers_after = answers_after
+    world.unchecked = True
+    assert world.run()
+    world.check_all_done()
+    assert Counter(run.model for run in world.kaggle.our_runs()) == {"m1@low": 2, "m1@high": 2}
 
 
 def kaggle_with_models() -> SimulatedKaggle:

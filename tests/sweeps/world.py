@@ -94,6 +94,8 @@ class World:
         self.compares = False
         #: Models that the server does not list, each with the names close to it.
         self.unlisted: dict[str, tuple[str, ...]] = {}
+        #: Whether the server does not show the efforts of models.
+        self.unchecked = False
         #: Text of the tasks that come from a file; one that has none is on the server already.
         self.texts: dict[str, str] = {task: f"notebook of {task}" for task in self.tasks}
         #: What the files of tasks say about their pages.
@@ -114,7 +116,9 @@ class World:
             self.folder,
             self.repeats,
             self.rules,
-            ModelChoice(self.models, self.unlisted, agents=frozenset(self.kaggle.agents)),
+            ModelChoice(
+                self.models, self.unlisted, agents=frozenset(self.kaggle.agents), unchecked=self.unchecked
+            ),
             rerun=self.rerun,
         )
 

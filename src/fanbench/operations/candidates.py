@@ -45,7 +45,7 @@ class ModelChoice:
     @property
     def listable(self) -> tuple[str, ...]:
         """The models whose runs are to be listed; none, which is all, if the server may have other names for some."""
-        return () if self.unlisted or self.agents else self.slugs
+        return () if self.unlisted or self.agents or self.unchecked else self.slugs
 
     @property
     def warnings(self) -> list[str]:

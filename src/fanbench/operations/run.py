@@ -202,6 +202,7 @@ async def schedule(
         task = await ready()
     refuse_misfit(slug, task, choice)
     rows: dict[str, Scheduled] = {}
+    named: dict[str, int] = {}
     for request in requests_for(choice.slugs, choice.agents):
         try:
             results = await _request(client, queue, slug, request, choice, judge, before, emit)
@@ -212,15 +213,18 @@ async def schedule(
         for each, result in zip(request, results, strict=True):
             reason = result.run_skipped_reason or "no reason given"
             rows[each.label] = Scheduled(each.label, result.run_scheduled, reason)
+            if result.run_scheduled and result.run_id:
+                named[each.label] = result.run_id
     there = before or ()
     skipped = frozenset(row.model for row in rows.values() if not row.scheduled)
     selection = RunSelection(
         slug,
         ids=frozenset(run.id for run in there if model_of(run) in skipped and not run.state.terminal),
         fresh=frozenset(row.model for row in rows.values() if row.scheduled),
+        named=named,
         other=skipped,
         before=frozenset(run.id for run in there),
-        unlisted=choice.agents.union(choice.unlisted),
+        lists_all=not choice.listable,
     )
     return Launch(slug, tuple(rows[label] for label in choice.slugs), selection)
 

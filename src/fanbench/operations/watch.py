@@ -12,9 +12,9 @@ apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup
@@ -374,24 +374,25 @@ class FailedPolls:
 class RunSelection:
     """Selects the runs of a task that are waited for.
 
-    The answer to a schedule call has no run ids. The runs that it started are recognized as those that were not
-    there `before`: one of each model in `fresh`, which must turn up, and any of the models in `other`. Runs
-    with known `ids` are waited for whatever their age.
+    Runs with known `ids` must turn up, whatever their age. So must one run of each model in `fresh`: that which the
+    server has `named` in its answer to the schedule call or else, from a server that names none, one that was not
+    there `before`. Any run of the models in `other` that was not there before is selected, too.
     """
 
     slug: str
     ids: frozenset[int] = frozenset()
     fresh: frozenset[str] = frozenset()
+    named: Mapping[str, int] = field(default_factory=dict)
     other: frozenset[str] = frozenset()
     before: frozenset[int] = frozenset()
-    #: Models that the server does not list by these names, so that it may list their runs by others; and agents.
-    unlisted: frozenset[str] = frozenset()
+    #: Whether all runs are listed, because the server may list these by other names of their models.
+    lists_all: bool = False
 
     @property
     def models(self) -> tuple[str, ...]:
         """The models to list; empty for all, because runs known by id may be of any model."""
         only_ids = self.ids and not (self.fresh or self.other)
-        return () if only_ids or self.unlisted else tuple(sorted(self.fresh | self.other))
+        return () if only_ids or self.lists_all else tuple(sorted(self.fresh | self.other))
 
     @property
     def empty(self) -> bool:
@@ -402,9 +403,9 @@ class RunSelection:
         first: dict[str, int] = {}
         runs = as_scheduled(runs, self.fresh | self.other)
         for run in runs:
-            if run.id not in self.before and model_of(run) in self.fresh:
+            if run.id not in self.before and model_of(run) in self._unnamed:
                 first[model_of(run)] = min(run.id, first.get(model_of(run), run.id))
-        mine = {*self.ids, *first.values()}
+        mine = {*self.ids, *self.named.values(), *first.values()}
         return [
             run
             for run in runs
@@ -414,7 +415,12 @@ class RunSelection:
     def missing(self, picked: Sequence[Run]) -> int:
         """How many runs that must turn up are not among `picked`."""
         models = {model_of(run) for run in picked if run.id not in self.before}
-        return len(self.ids - {run.id for run in picked}) + len(self.fresh - models)
+        certain = self.ids.union(self.named.values())
+        return len(certain - {run.id for run in picked}) + len(self._unnamed - models)
+
+    @property
+    def _unnamed(self) -> frozenset[str]:
+        return self.fresh - self.named.keys()
 
 
 async def wait_for_runs(

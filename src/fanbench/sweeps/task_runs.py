@@ -272,8 +272,9 @@ class TaskRuns:
         return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
 
     def mark_named(self, run: ActiveRun, run_id: int) -> None:
-        """Record that the server has named the run of the attempt. A list may have shown another one before."""
+        """Record that the server has named the run of the attempt. A list may have shown it, or another one, before."""
         self._store.save_scheduled([run_id])
+        self.foreign_runs.discard(run_id)
         if run.attempt.run_id in (None, run_id):
             run.certain_id = run_id
 
@@ -367,21 +368,24 @@ class TaskRuns:
     def assign(self, unknown: Mapping[str, list[Run]]) -> list[Update]:
         """Assign the runs in `unknown`, by model, to the attempts whose runs are not found yet.
 
-        A run that the server has named goes to its attempt. Of the others, the one with the lowest id goes to the
-        attempt that was intended first. A run that fits none belongs to an abandoned attempt or is foreign.
+        A run that the server has named goes to its attempt, whatever the list calls its model. Of the others, the one
+        with the lowest id goes to the attempt that was intended first. A run that fits none belongs to an abandoned
+        attempt or is foreign.
         """
         updates: list[Update] = []
         foreign: list[int] = []
+        named = {run.certain_id: run for run in self.active.values() if run.attempt.needs_lookup}
         for model, listed in unknown.items():
+            in_flight = self.by_model.get(model, {}).values()
             sought = sorted(
-                (run for run in self.by_model.get(model, {}).values() if run.attempt.needs_lookup),
+                (run for run in in_flight if run.attempt.needs_lookup and not run.certain_id),
                 key=lambda run: (run.attempt.intended_at, run.planned_run.repeat, run.attempt.number),
             )
             for one in sorted(listed, key=lambda run: run.id):
-                fitting = [run for run in sought if run.certain_id in (0, one.id) and fits(one, run.attempt)]
-                run = max(fitting, key=lambda run: run.certain_id, default=None)
+                possible = [named[one.id]] if one.id in named else sought
+                run = next((run for run in possible if fits(one, run.attempt)), None)
                 if run is not None:
-                    sought.remove(run)
+                    possible.remove(run)
                     updates.append(self.mark_found(run, one))
                 elif (attempt := self._take_abandoned(one)) is not None:
                     updates.append(Update(attempt))

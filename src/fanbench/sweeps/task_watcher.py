@@ -162,11 +162,8 @@ class TaskWatcher(RunWatcher):
     # --- What the polls depend on ---
 
     def models(self) -> Sequence[str]:
-        # The server may list runs on models that it does not know by these names under other names. Those of agents
-        # can only be listed with all others.
-        choice = self._context.plan.choice
-        unknown = choice.unlisted or choice.agents
-        return () if unknown else sorted({*self._task.by_model, *self._task.due, *self.skips})
+        wanted = {*self._task.by_model, *self._task.due, *self.skips}
+        return sorted(wanted) if self._context.plan.choice.listable else ()
 
     def pending(self) -> int:
         if self._closed:
