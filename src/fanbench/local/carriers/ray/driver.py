@@ -31,6 +31,7 @@ from fanbench.local.carriers.ray.messages import (
     versions,
 )
 from fanbench.local.carriers.ray.worker import carry_out
+from fanbench.local.executor.lifetime import exit_without_cleanup
 
 __all__ = ["main"]
 
@@ -53,7 +54,10 @@ def main() -> None:
             return
         notices.write(framed(encode(Connected(guarded=os.environ.get("RAY_AUTH_MODE") == "token"))))
         asyncio.run(_Driver().serve(orders, notices))
+    if not sys.argv[1]:
         ray.shutdown()
+    # A cluster ends the tasks of a driver that is gone at once, while `ray.shutdown` and the interpreter take a second.
+    exit_without_cleanup(0)
 
 
 def _connect(address: str, cpus: str, folder: str) -> None:
