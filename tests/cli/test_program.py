@@ -57,6 +57,17 @@ finally:
     assert "Usage: " in done.stdout
 
 
+def test_the_end_of_the_program_collects_no_garbage() -> None:
+    """What the program has loaded is not searched for garbage when it ends, which would take as long as a command."""
+    code = (
+        "import atexit, gc, sys; from fanbench.cli import main; "
+        "atexit.register(lambda: print(any(each is sys.modules['click'].__dict__ for each in gc.get_objects()))); "
+        "main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
 def test_a_closed_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
     """A stream that the shell has closed does not matter to a command that writes nothing to it, except messages."""
