@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from fanbench.cli.app import root
+from fanbench.cli.command import Command
 
 
 def commands(
@@ -52,6 +53,27 @@ def test_every_flag_and_no_other_has_help(command: tuple[tuple[str, ...], click.
         if isinstance(param, click.Option):
             assert param.help, (path, param.name)
             assert param.help.rstrip("]).").strip(), (path, param.name)
+
+
+def test_help_shows_each_option_once(command: tuple[tuple[str, ...], click.Command]) -> None:
+    """Each option that is not hidden is in one section of the help."""
+    path, found = command
+    text = CliRunner().invoke(root, [*path, "--help"], prog_name="fanbench").stdout
+    context = click.Context(found)
+    for param in found.get_params(context):
+        if isinstance(param, click.Option) and (record := param.get_help_record(context)) is not None:
+            assert len(re.findall(rf"^  {re.escape(record[0])}(?:  |$)", text, re.MULTILINE)) == 1, record
+
+
+def test_sections_of_the_help_name_options_that_there_are(
+    command: tuple[tuple[str, ...], click.Command],
+) -> None:
+    """A section of the help has no name that is no option's: that option would be among the others."""
+    path, found = command
+    sections = found.sections if isinstance(found, Command) else {}
+    named = [name for names in sections.values() for name in names]
+    assert len(named) == len(set(named)), path
+    assert set(named) <= {param.name for param in found.params}, path
 
 
 def test_examples_are_shown_and_can_be_typed(command: tuple[tuple[str, ...], click.Command]) -> None:

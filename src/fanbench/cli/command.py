@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -123,13 +124,20 @@ class Command(click.Command):
     """A command with the common options; its function receives them as `Settings`.
 
     With `csv_flag`, it accepts the Kaggle CLI's `-v` and `--csv`: CSV with the columns that are printed there.
-    `formats` are those that it can print.
+    `formats` are those that it can print. The help shows its options under the titles of `sections`, which have their
+    parameters' names, and the others under "Options".
     """
 
     def __init__(
-        self, *args: Any, csv_flag: bool = False, formats: Sequence[str] = TEXT_FORMATS, **kwargs: Any
+        self,
+        *args: Any,
+        csv_flag: bool = False,
+        formats: Sequence[str] = TEXT_FORMATS,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.sections = sections or {}
         self.params.extend(common_options(formats=formats))
         if csv_flag:
             verbose = next(param for param in self.params if param.name == "verbose")
@@ -178,19 +186,24 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
-        for title, common in (("Options", False), ("Common options", True)):
-            shown = [option for option in options if (option.name in _COMMON) is common]
+        elsewhere = {*_COMMON, *chain.from_iterable(self.sections.values())}
+        rest = [str(option.name) for option in options if option.name not in elsewhere]
+        for title, names in {**self.sections, "Options": rest, "Common options": _COMMON}.items():
+            shown = [option for option in options if option.name in names]
             with formatter.section(title):
                 formatter.write_dl([record for option in shown if (record := option.get_help_record(ctx))])
 
 
 def command(
-    name: str | None = None, *, csv_flag: bool = False, formats: Sequence[str] = TEXT_FORMATS
+    name: str | None = None, **settings: Any
 ) -> Callable[[Callable[Concatenate[Settings, P], None]], Command]:
-    """Make a `Command` of a function that takes the settings first, and then its own arguments and options."""
+    """Make a `Command` of a function that takes the settings first, and then its own arguments and options.
+
+    The `settings` are those of `Command`.
+    """
 
     def decorate(function: Callable[Concatenate[Settings, P], None]) -> Command:
         with_settings = click.make_pass_decorator(Settings)(function)
-        return click.command(name, cls=Command, csv_flag=csv_flag, formats=formats)(with_settings)
+        return click.command(name, cls=Command, **settings)(with_settings)
 
     return decorate

@@ -29,7 +29,37 @@ __all__ = ["sweep"]
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
-@command()
+_SECTIONS = {
+    "What to run": (
+        *(
+            "benchmark",
+            "models",
+            "all_models",
+            "models_from",
+            "efforts",
+            "agents",
+            "judge",
+            "datasets",
+            "repeats",
+        ),
+        *("rerun", "adopt"),
+    ),
+    "Failures and limits": (
+        *(
+            "retry_errored",
+            "max_failures",
+            "timeout",
+            "deadline",
+            "max_cost",
+            "cancel",
+            "cancel_on_interrupt",
+        ),
+    ),
+    "Calls": ("enqueue", "poll_interval", "confirm_within", "streams", "downloads"),
+}
+
+
+@command(sections=_SECTIONS)
 @click.argument("words", nargs=-1, metavar="[FILE|DIR|TASK|sweep.toml]...")
 @value_option("--benchmark", "OWNER/NAME", "Run the tasks of a benchmark, as they are on the server.")
 @model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable.")
@@ -42,38 +72,28 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 )
 @effort_option
 @agent_option
+@judge_option
 @value_option(
     "-d --dataset datasets",
     "OWNER/DATASET",
     "A dataset to attach to the tasks that are pushed. Repeatable.",
     multiple=True,
 )
-@judge_option
 @value_option("--repeats", "N", "Runs per task and model (default: 1).", AT_LEAST_1)
-@value_option(
-    "-o --output",
-    "DIR",
-    "The folder for the results and the journal (default: results).",
-    click.Path(file_okay=False),
-)
-@click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks of the runs.")
-@yes_option
-@click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
-@click.option(
-    "--step", is_flag=True, help="Ask before the next stage (push, schedule or collect), and do only that."
-)
-@click.option("--fresh", is_flag=True, help="Start over; what the folder contains is moved aside.")
-@value_option(
-    "--retry-errored",
-    "N",
-    "Repeat errored runs up to N times, and failed creations once (default: 0).",
-    click.IntRange(min=0),
-)
 @value_option(
     "--rerun",
     "TASK:MODEL",
     "Make these runs again, whatever came of them; TASK and MODEL may be patterns ('quiz:*'). Repeatable.",
     multiple=True,
+)
+@click.option(
+    "--adopt", is_flag=True, help="Take over runs of the same content that others have started on the server."
+)
+@value_option(
+    "--retry-errored",
+    "N",
+    "Repeat errored runs up to N times, and failed creations once (default: 0).",
+    click.IntRange(min=0),
 )
 @value_option("--max-failures", "N|P%", "Stop scheduling after N errored runs, or P% of all runs.")
 @value_option("--timeout", "SECONDS", "The time limit for each run once scheduled (default: none).", _ABOVE_0)
@@ -82,15 +102,14 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @value_option(
     "--cancel",
     "WHICH",
-    "Which runs --max-failures, --timeout, --deadline and --max-cost cancel on the server: never, queued or all "
+    "The runs in flight to cancel on the server at one of these four limits: never, queued or all "
     "(default: never).",
     click.Choice(["never", "queued", "all"]),
 )
 @click.option(
-    "--cancel-on-interrupt", is_flag=True, help="Let the first Ctrl-C cancel runs on the server, too."
-)
-@click.option(
-    "--adopt", is_flag=True, help="Take over runs of the same content that others have started on the server."
+    "--cancel-on-interrupt",
+    is_flag=True,
+    help="Cancel runs at the first Ctrl-C, too: all, or only queued ones with --cancel queued.",
 )
 @enqueue_option
 @value_option(
@@ -107,6 +126,19 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 )
 @value_option("--streams", "N", "The maximum number of logs to follow at a time (default: 64).", AT_LEAST_1)
 @value_option("--downloads", "N", "The maximum number of downloads at a time (default: 16).", AT_LEAST_1)
+@value_option(
+    "-o --output",
+    "DIR",
+    "The folder for the results and the journal (default: results).",
+    click.Path(file_okay=False),
+)
+@click.option("-s", "--include-source", is_flag=True, help="Also download the notebooks of the runs.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
+@click.option(
+    "--step", is_flag=True, help="Ask before the next stage (push, schedule or collect), and do only that."
+)
+@click.option("--fresh", is_flag=True, help="Start over; what the folder contains is moved aside.")
 @click.option(
     "--view", "shows_page", is_flag=True, help="Show the page of `fanbench view` while the sweep runs."
 )
