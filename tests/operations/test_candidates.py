@@ -49,7 +49,7 @@ def kaggle_with(*tasks: str) -> SimulatedKaggle:
 async def test_each_model_at_each_effort(asked: list[str], efforts: list[str], labels: list[str]) -> None:
     """A model without an effort of its own is taken at each of the efforts."""
     choice = await find_candidates(kaggle_with(), asked, efforts=efforts)
-    assert (list(choice.slugs), choice.warnings) == (labels, [])
+    assert (list(choice.labels), choice.warnings) == (labels, [])
 
 
 async def test_efforts_that_models_lack() -> None:
@@ -91,7 +91,7 @@ async def test_a_model_whose_name_has_an_at_sign() -> None:
     """If only the whole name is that of a model, what follows the @ is its version."""
     version = ModelVersion(slug="m-turbo", model_proxy_slug="o/m@turbo")
     choice = await find_candidates(simulated(), ["o/m@turbo"], [BenchmarkModel(slug="x", version=version)])
-    assert choice.slugs == ("m-turbo",)
+    assert choice.labels == ("m-turbo",)
 
 
 @pytest.mark.parametrize("asked", [["m"], ["unlisted"]])

@@ -237,7 +237,7 @@ MODELS = [
 async def test_models_in_every_spelling(asked: list[str], sent: list[str]) -> None:
     """A model in any spelling becomes the slug of a version, without duplicates."""
     choice = await find_candidates(simulated(), asked, MODELS)
-    assert (list(choice.slugs), choice.warnings) == (sent, [])
+    assert (list(choice.labels), choice.warnings) == (sent, [])
 
 
 @pytest.mark.parametrize("asked", [["gpt-*"], ["gpt", "gpt-*"], ["other/gemini-*"]])

@@ -36,7 +36,7 @@ class ModelChoice:
     were asked for.
     """
 
-    slugs: tuple[str, ...]
+    labels: tuple[str, ...]
     unlisted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problem: FanbenchError | None = None
     agents: frozenset[str] = frozenset()
@@ -45,7 +45,7 @@ class ModelChoice:
     @property
     def listable(self) -> tuple[str, ...]:
         """The models whose runs are to be listed; none, which is all, if the server may have other names for some."""
-        return () if self.unlisted or self.agents or self.unchecked else self.slugs
+        return () if self.unlisted or self.agents or self.unchecked else self.labels
 
     @property
     def warnings(self) -> list[str]:
@@ -213,7 +213,7 @@ def refuse_misfit(slug: str, task: Task, choice: ModelChoice) -> None:
         UsageError: The task is run on agents, and there are models; or the reverse.
     """
     kind = task.candidate_type
-    if kind == CandidateType.AGENTS and len(choice.agents) < len(choice.slugs):
+    if kind == CandidateType.AGENTS and len(choice.agents) < len(choice.labels):
         raise UsageError(f"Task '{slug}' is run on agents, not on models.", hint=_AGENTS_ONLY)
     on_models = kind in (CandidateType.MODEL_VERSIONS, CandidateType.MODEL_VERSION_CONFIGS)
     if on_models and choice.agents:

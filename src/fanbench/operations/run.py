@@ -197,13 +197,13 @@ async def schedule(
     before: list[Run] | None = None
     if list_before:
         task, listed = await both(ready, partial(runs_of, client, slug, choice.listable))
-        before = as_scheduled(listed, choice.slugs)
+        before = as_scheduled(listed, choice.labels)
     else:
         task = await ready()
     refuse_misfit(slug, task, choice)
     rows: dict[str, Scheduled] = {}
     named: dict[str, int] = {}
-    for request in requests_for(choice.slugs, choice.agents):
+    for request in requests_for(choice.labels, choice.agents):
         try:
             results = await _request(client, queue, slug, request, choice, judge, before, emit)
         except FanbenchError as error:
@@ -226,7 +226,7 @@ async def schedule(
         before=frozenset(run.id for run in there),
         lists_all=not choice.listable,
     )
-    return Launch(slug, tuple(rows[label] for label in choice.slugs), selection)
+    return Launch(slug, tuple(rows[label] for label in choice.labels), selection)
 
 
 async def _refuse_misfit(client: Api, slug: str, choice: ModelChoice) -> None:

@@ -162,10 +162,10 @@ async def make_plan(
             )
         )
     repeats = 1 if spec.repeats is None else spec.repeats
-    planned = expand_runs((task.slug for task in tasks), choice.slugs, repeats)
+    planned = expand_runs((task.slug for task in tasks), choice.labels, repeats)
     return SweepPlan(
         tasks=tuple(tasks),
-        models=choice.slugs,
+        models=choice.labels,
         output=spec.output or DEFAULT_OUTPUT,
         repeats=repeats,
         judge=judge,
