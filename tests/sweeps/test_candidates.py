@@ -212,7 +212,7 @@ def test_journals_of_before_are_read(tmp_path: Path) -> None:
 def test_efforts_and_agents_in_a_sweep_file(tmp_path: Path) -> None:
     """`effort` and `agents` are lists, and flags replace them."""
     path = tmp_path / "sweep.toml"
-    path.write_text('tasks = ["t"]\nmodels = ["m"]\neffort = ["low", "high"]\nagents = ["coder-1"]\n')
+    path.write_text('tasks = ["t"]\nmodels = ["m"]\nefforts = ["low", "high"]\nagents = ["coder-1"]\n')
     spec = read_sweep_file(path)
     assert (spec.efforts, spec.agents) == (("low", "high"), ("coder-1",))
     assert merge(spec, efforts=("max",)).efforts == ("max",)

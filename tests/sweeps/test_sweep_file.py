@@ -320,7 +320,7 @@ KEYS = {
         "models",
         "models_from",
         "all_models",
-        "effort",
+        "efforts",
         "agents",
         "judge",
         "repeats",

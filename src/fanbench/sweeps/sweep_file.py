@@ -207,7 +207,7 @@ class SweepFile(_Table, frozen=True):
     all_models: Annotated[
         bool | UnsetType, _key("Run on every model that the server has, instead of `models`.", True)
     ] = UNSET
-    effort: Annotated[
+    efforts: Annotated[
         list[_Text] | UnsetType,
         _key("Reasoning efforts: each model is run at each of them.", ["low", "high"]),
     ] = UNSET
@@ -272,7 +272,7 @@ def read_sweep_file(path: Path) -> SweepSpec:
         datasets=tuple(file.datasets or ()),
         models=tuple(models),
         all_models=file.all_models is True,
-        efforts=tuple(file.effort or ()),
+        efforts=tuple(file.efforts or ()),
         agents=tuple(file.agents or ()),
         judge=file.judge or None,
         repeats=file.repeats or None,
