@@ -53,7 +53,7 @@ class Enqueue:
         if self.stale_after is not None and not 0 <= self.stale_after <= _LONGEST:
             raise UsageError(f"{self.stale_after} is not a number of seconds.")
         if self.benchmark and not all(self._names):
-            raise UsageError(f"{self.benchmark!r} is not a benchmark.", hint="Write it as OWNER/NAME.")
+            raise UsageError(f"{self.benchmark!r} is not a benchmark.", hint="Write it as OWNER/BENCHMARK.")
 
     @property
     def _names(self) -> tuple[str, str]:

@@ -15,7 +15,7 @@ __all__ = ["list_"]
 @command("list")
 @value_option("--name-regex", "REGEX", "Only tasks whose names match.")
 @value_option("--status", "STATE", "Only tasks in this state, such as completed or errored.")
-@value_option("--benchmark", "OWNER/NAME", "The tasks of a benchmark, of all owners.")
+@value_option("--benchmark", "OWNER/BENCHMARK", "The tasks of a benchmark, of all owners.")
 @value_option(
     "--benchmark-version", "N", "The version of the benchmark (default: the published one).", AT_LEAST_1
 )
@@ -49,7 +49,7 @@ def list_(
     if benchmark and owner:
         raise UsageError("--benchmark has its owner in its name.", hint="Remove --owner.")
     if benchmark_version and not benchmark:
-        raise UsageError("--benchmark-version is for --benchmark.", hint="Add --benchmark OWNER/NAME.")
+        raise UsageError("--benchmark-version is for --benchmark.", hint="Add --benchmark OWNER/BENCHMARK.")
     tasks = call(
         settings,
         lambda client: list_tasks(

@@ -61,7 +61,7 @@ _SECTIONS = {
 
 @command(sections=_SECTIONS)
 @click.argument("words", nargs=-1, metavar="[FILE|DIR|TASK|sweep.toml]...")
-@value_option("--benchmark", "OWNER/NAME", "Run the tasks of a benchmark, as they are on the server.")
+@value_option("--benchmark", "OWNER/BENCHMARK", "Run the tasks of a benchmark, as they are on the server.")
 @model_option("A model to run on, or a pattern such as 'gemini-*'. Repeatable.")
 @click.option("--all-models", is_flag=True, help="Run on every model that the server has.")
 @value_option(
