@@ -18,6 +18,8 @@ from msgspec import structs
 from fanbench import Client, SweepError, SweepPlan, SweepReport, UsageError, plan_sweep, sweep
 from fanbench.operations.lookup import model_of
 from fanbench.results.names import find_models
+from fanbench.sweeps.engine import Engine
+from fanbench.sweeps.events import RunScheduled, SweepEvent
 from fanbench.sweeps.results import read_journals, read_results
 from fanbench.sweeps.resume import read_saved, refuse_other_sweep, resumed, saved_text
 from fanbench.sweeps.spec import merge
@@ -105,6 +107,24 @@ def test_runs_that_the_server_names_are_found_whatever_it_calls_their_models(
     assert world.run()
     world.check_all_done()
     assert Counter(run.model for run in world.kaggle.our_runs()) == {"m1@low": 2, "m1@high": 2}
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_runs_that_the_server_has_named_are_found_by_the_next_process(tmp_path: Path, durable: bool) -> None:
+    """The journal has the ids in the answers, so a process that ends before it sees a list loses no run."""
+    scenario = Scenario(runs=RunScript(running=60.0))
+    world = World(tmp_path, scenario, models=["m1@low", "m1@high"], durable=durable)
+    world.kaggle = kaggle = Renaming(scenario)
+    world.unchecked = True
+
+    def kill(event: SweepEvent, engine: Engine) -> None:
+        if isinstance(event, RunScheduled):
+            kaggle.life.point(last=True)
+
+    assert not world.run(meanwhile=kill)
+    assert world.run(pause=5.0)
+    world.check_all_done()
+    assert Counter(run.model for run in kaggle.our_runs()) == {"m1@low": 1, "m1@high": 1}
 
 
 def kaggle_with_models() -> SimulatedKaggle:

@@ -24,8 +24,13 @@ __all__ = ["AttemptStore", "Update"]
 
 
 # The names of values in the journal.
-_SCHEDULED = "scheduled "
+_NAMED = "named "
 _CANCELLING = "cancelling "
+
+
+def _named(attempt: Attempt) -> str:
+    planned = attempt.planned_run
+    return f"{_NAMED}{planned.task} {planned.model} {planned.repeat} {attempt.number}"
 
 
 class Update(NamedTuple):
@@ -98,10 +103,13 @@ class AttemptStore:
             self.given_up[planned_run] = number
             self._emit(RunMissing(planned_run, number, stage, error))
 
-    def save_scheduled(self, run_ids: Iterable[int]) -> None:
-        """Record that the server has named these runs in its answers: they are certainly this sweep's."""
-        for run_id in run_ids:
-            self.journal.save_value(f"{_SCHEDULED}{run_id}", "")
+    def save_named(self, attempt: Attempt, run_id: int) -> None:
+        """Record which run the server has named in its answer to the schedule call; 0 if it has named none.
+
+        That run is certainly this sweep's. An attempt with the number of a void one has no more to do with its run.
+        """
+        if run_id != self.named_run(attempt):
+            self.journal.save_value(_named(attempt), str(run_id))
 
     def save_cancelling(self, run_ids: Iterable[int]) -> None:
         """Record that the server is about to be asked to cancel these runs: its answer may be lost."""
@@ -114,9 +122,10 @@ class AttemptStore:
         """Return whether the server was asked to cancel the run."""
         return self.journal.value(f"{_CANCELLING}{run_id}") is not None
 
-    def is_certain(self, run_id: int) -> bool:
-        """Return whether this sweep has certainly scheduled the run."""
-        return self.journal.value(f"{_SCHEDULED}{run_id}") is not None
+    def named_run(self, attempt: Attempt) -> int:
+        """Return the run that the server has named for the attempt, or 0."""
+        value = self.journal.value(_named(attempt)) or ""
+        return int(value) if value.isdecimal() else 0
 
     def attempts(self, planned_run: PlannedRun) -> list[Attempt]:
         """Return the attempts at the task's present content, oldest first."""

@@ -133,7 +133,7 @@ class RunScheduler:
     ) -> None:
         updates: list[Update] = []
         for run, result in zip(runs, results, strict=True):
-            if result.run_scheduled and result.run_id:
+            if result.run_scheduled:
                 self._task.mark_named(run, result.run_id)
             # A list may have shown the run, and even its end, before this answer arrived.
             if run.attempt.phase is not Phase.INTENDED:

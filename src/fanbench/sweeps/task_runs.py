@@ -272,8 +272,8 @@ class TaskRuns:
         return Update(run.attempt, RunScheduled(run.planned_run, run.attempt.number))
 
     def mark_named(self, run: ActiveRun, run_id: int) -> None:
-        """Record that the server has named the run of the attempt. A list may have shown it, or another one, before."""
-        self._store.save_scheduled([run_id])
+        """Record which run the server has named for the attempt, or 0. A list may have shown it, or another, before."""
+        self._store.save_named(run.attempt, run_id)
         self.foreign_runs.discard(run_id)
         if run.attempt.run_id in (None, run_id):
             run.certain_id = run_id
@@ -350,9 +350,10 @@ class TaskRuns:
 
         That process may have ended before it learned that the run was cancelled.
         """
-        run_id = run.attempt.run_id
-        if not run.certain_id and run_id is not None and self._store.is_certain(run_id):
+        run_id = 0 if run.attempt.phase is Phase.INTENDED else self._store.named_run(run.attempt)
+        if run_id and not run.certain_id and run.attempt.run_id in (None, run_id):
             run.certain_id = run_id
+            self.foreign_runs.discard(run_id)
             if self._store.may_be_cancelled(run_id):
                 run.cancel_asked_at = anyio.current_time()
 
