@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,27 @@ def test_two_blocks_are_refused() -> None:
     """Which of two blocks is meant cannot be known."""
     with pytest.raises(TaskFileError, match="there is another one above it"):
         page(f"{BLOCK}\nx = 1\n{BLOCK}")
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "problem"),
+    [
+        (f"# /// fanbench\n# tags = ['a']\n{CODE}", 1, "it has no `# ///` at its end"),
+        ("# /// fanbench\n# tags = ['a']", 1, "it has no `# ///` at its end"),
+        ("x = 1\n# /// fanbench\n#tags = ['a']\n# ///\n", 2, "\"#tags = ['a']\" has no space after the #"),
+        ("# /// fanbench\n# tags = ['a']\n#///\n", 1, "'#///' has no space after the #"),
+        ("#/// fanbench\n# tags = ['a']\n# ///\n", 1, "its first line is '#/// fanbench'"),
+        ("# /// fanbench \n# tags = ['a']\n# ///\n", 1, "its first line is '# /// fanbench '"),
+        ("# /// fanbench\n# ///\n", 1, "it is empty"),
+        ("# /// script\n# dependencies = []\n# ///\n" + BLOCK, 4, "no empty line separates it"),
+        (f"{BLOCK}\n# /// fanbench\n# tags = ['a']\n", 5, "it has no `# ///` at its end"),
+    ],
+)
+def test_a_block_that_would_be_a_mere_comment_is_refused(source: str, line: int, problem: str) -> None:
+    """A block that begins and is not read, for want of an end or of a space, is an error where it begins."""
+    with pytest.raises(TaskFileError, match=re.escape(problem)) as caught:
+        page(source)
+    assert caught.value.line == line
 
 
 def test_a_block_in_a_notebook(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from fanbench._util.text import in_terms_of_toml
-from fanbench.tasks.script_metadata import read_block
+from fanbench.tasks.script_metadata import read_block, refuse_unread_block
 from fanbench.wire.messages import Citation
 from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
 
@@ -47,8 +47,9 @@ def read_page_block(source: str, tree: ast.Module, file: str) -> Metadata | None
     The docstring of the module is the description of a block that has none.
 
     Raises:
-        TaskFileError: There are two blocks, or the block is not TOML, or a field is unknown or invalid.
+        TaskFileError: There are two blocks, or the block has no end or is not TOML, or a field is unknown or invalid.
     """
+    refuse_unread_block(source, "fanbench", file, hint=_HINT)
     found = read_block(source, "fanbench", file, partial(_read, ast.get_docstring(tree)), hint=_HINT)
     return None if found is None else found[0]
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import platform
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from fanbench.errors import TaskFileError
 
-__all__ = ["ScriptMetadata", "read_block", "read_script_metadata"]
+__all__ = ["ScriptMetadata", "read_block", "read_script_metadata", "refuse_unread_block"]
 
 T = TypeVar("T")
 
@@ -89,8 +90,33 @@ def read_block(
             raise ValueError("there is another one above it")
         return read(tomllib.loads("\n".join(text[2:] for text in content))), line
     except (ValueError, RecursionError) as error:
-        message = f"The `# /// {kind}` block is not valid: {error}."
-        raise TaskFileError(message, file=file, line=line, hint=hint) from None
+        raise _invalid(kind, str(error), file, line, hint) from None
+
+
+def refuse_unread_block(source: str, kind: str, file: str, *, hint: str) -> None:
+    """Raise TaskFileError if a block of a kind begins but is only a comment, as PEP 723 has it: it has no end, say."""
+    lines = source.split("\n")
+    begin = re.compile(rf"#[ \t]*///[ \t]*{re.escape(kind)}\s*")
+    read = {line for _, line, _ in _blocks(source)}
+    for number, line in enumerate(lines, 1):
+        if number not in read and begin.fullmatch(line):
+            comments = list(takewhile(lambda text: text.startswith("#"), lines[number:]))
+            raise _invalid(kind, _why_unread(kind, line, comments), file, number, hint)
+
+
+def _why_unread(kind: str, begin: str, comments: Sequence[str]) -> str:
+    """Why a block with this first line and these comments after it is not read."""
+    if begin != f"# /// {kind}":
+        return f"its first line is {begin!r}"
+    if unspaced := next((text for text in comments if text != "#" and not text.startswith("# ")), None):
+        return f"{unspaced!r} has no space after the #"
+    if _END not in comments:
+        return f"it has no `{_END}` at its end"
+    return "it is empty" if comments[0] == _END else "no empty line separates it from the block above"
+
+
+def _invalid(kind: str, reason: str, file: str, line: int, hint: str) -> TaskFileError:
+    return TaskFileError(f"The `# /// {kind}` block is not valid: {reason}.", file=file, line=line, hint=hint)
 
 
 def _blocks(source: str) -> Iterator[tuple[str, int, list[str]]]:
