@@ -102,6 +102,14 @@ def test_unknown_tags_are_an_error_after_the_change(cli: Cli, kaggle: SimulatedK
     assert [kaggle.tasks[slug].tags for slug in "ab"] == [("reasoning",), ("reasoning",)]
 
 
+def test_unknown_tags_are_no_change(cli: Cli) -> None:
+    """A page that is as before, because the server left out what it does not know, is not said to be changed."""
+    words = ["tasks", "edit", "a", "--tag", "none-such"]
+    assert cli(*words).stdout == "a: nothing to change\n"
+    (record,) = json.loads(cli(*words, "--format", "json").stdout)
+    assert (record["changed"], record["before"], record["unknown_tags"]) == ([], {}, ["none-such"])
+
+
 def test_what_is_stored_otherwise_is_said(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """A description that the server has sanitized is shown as it was stored, with a line that says so."""
     kaggle.change(sanitize=lambda text: text.replace("<script>", ""))

@@ -71,7 +71,7 @@ BLOCK = '# /// fanbench\n# tags = ["reasoning", "no\\u001b[2Jsuch"]\n# descripti
 
 
 def test_push_changes_the_page(cli: Cli, kaggle: SimulatedKaggle, task_file: Path) -> None:
-    """With --wait, what was changed on the page is said, and which tags are unknown; without it, that nothing was."""
+    """With --wait, what has changed on the page is said, and which tags are unknown; without it, that nothing has."""
     task_file.write_text(BLOCK + task_file.read_text())
     result = cli("tasks", "push", "-f", "task.py")
     assert "The page of my-task is left as it is: what its file says is sent with --wait." in result.stderr
@@ -79,6 +79,9 @@ def test_push_changes_the_page(cli: Cli, kaggle: SimulatedKaggle, task_file: Pat
     result = cli("tasks", "push", "-f", "task.py", "--wait")
     assert (result.exit_code, kaggle.tasks["my-task"].tags) == (0, ("reasoning",))
     assert "Page:          description, tags changed" in result.stdout
+    assert r"The server does not know these tags: no\u001b[2Jsuch" in result.stderr
+    result = cli("tasks", "push", "-f", "task.py", "--wait")
+    assert "changed" not in result.stdout
     assert r"The server does not know these tags: no\u001b[2Jsuch" in result.stderr
     kaggle.change(can_update=False)
     Path("b.py").write_text(task_file.read_text().replace("My Task", "B"))

@@ -35,6 +35,14 @@ class Edited:
     unknown_tags: tuple[str, ...] = ()
 
     @property
+    def changed(self) -> tuple[str, ...]:
+        """The names of the values that the page has now and had not before; without `after`, those of `change`."""
+        if self.after is None:
+            return tuple(self.change.given)
+        before, after = Metadata.of(self.before).given, Metadata.of(self.after).given
+        return tuple(name for name in self.change.given if after[name] != before[name])
+
+    @property
     def stored_otherwise(self) -> tuple[str, ...]:
         """The names of the values that the server has stored otherwise than is usual, besides unknown tags."""
         if self.after is None:

@@ -148,10 +148,12 @@ class PageEdited(_OwnEvent, frozen=True):
     def text(self) -> str:
         if self.error:
             return f"{self.task}: its page was not changed: {error_line(self.error)}"
-        unknown = (
-            f"; unknown tags: {', '.join(map(one_line, self.unknown_tags))}" if self.unknown_tags else ""
-        )
-        return f"{self.task}: changed the {' and the '.join(self.changed)} of its page{unknown}"
+        said = []
+        if self.changed:
+            said.append(f"changed the {' and the '.join(self.changed)} of its page")
+        if self.unknown_tags:
+            said.append(f"unknown tags: {', '.join(map(one_line, self.unknown_tags))}")
+        return f"{self.task}: {'; '.join(said)}"
 
 
 class LookFailed(_OwnEvent, frozen=True):

@@ -267,8 +267,8 @@ class TaskPipeline:
         except FanbenchError as error:
             self._context.emit(PageEdited(self._slug, error=str(error)))
         else:
-            if changed := tuple(edited.change.given):
-                self._context.emit(PageEdited(self._slug, changed, edited.unknown_tags))
+            if edited.changed or edited.unknown_tags:
+                self._context.emit(PageEdited(self._slug, edited.changed, edited.unknown_tags))
 
     async def _wait_for_creation(self, task: Task, version: int) -> Task:
         """Return the task once its creation has succeeded or failed."""

@@ -110,14 +110,13 @@ def edit_and_show(
 
 
 def _show(settings: Settings, edited: Edited, *, dry_run: bool) -> None:
-    out = settings.output
-    if not edited.change.given:
+    out, changed = settings.output, edited.changed
+    if changed:
+        out.text(f"{edited.slug}:{' (nothing is changed yet)' if dry_run else ''}")
+        before, after = Metadata.of(edited.before).given, _after(edited).given
+        out.rows([[f"  {name}", f"{_text(before[name])} → {_text(after[name])}"] for name in changed])
+    else:
         out.text(f"{edited.slug}: nothing to change")
-        return
-    out.text(f"{edited.slug}:{' (nothing is changed yet)' if dry_run else ''}")
-    before, after = Metadata.of(edited.before).given, _after(edited).given
-    rows = [[f"  {name}", f"{_text(before[name])} → {_text(after[name])}"] for name in edited.change.given]
-    out.rows(rows)
     if edited.stored_otherwise:
         out.note(f"  The server has not stored this as it was sent: {', '.join(edited.stored_otherwise)}")
 
@@ -143,7 +142,7 @@ def _text(value: Any) -> str:
 
 
 def _record(edited: Edited) -> dict[str, Any]:
-    slug, names = edited.before.slug, list(edited.change.given)
+    slug, names = edited.before.slug, list(edited.changed)
     before, after = page_record(Metadata.of(edited.before)), page_record(_after(edited))
     return {
         "task": slug.task_slug,

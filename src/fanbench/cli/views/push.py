@@ -38,7 +38,7 @@ FIELDS: Fields[Pushed] = {
     "output_url": lambda pushed: pushed.output_url,
     "datasets": lambda pushed: list(pushed.datasets),
     "unresolved_datasets": lambda pushed: list(pushed.unresolved_datasets),
-    "page_changed": lambda pushed: list(pushed.page.change.given) if isinstance(pushed.page, Edited) else [],
+    "page_changed": lambda pushed: list(pushed.page.changed) if isinstance(pushed.page, Edited) else [],
     "unknown_tags": lambda pushed: list(pushed.page.unknown_tags) if isinstance(pushed.page, Edited) else [],
 }
 
@@ -159,7 +159,8 @@ class PushView:
     def _show_page(self, outcome: Pushed) -> None:
         match outcome.page:
             case Edited() as edited if edited.change.given:
-                self._out.text(f"   Page:          {', '.join(edited.change.given)} changed")
+                if edited.changed:
+                    self._out.text(f"   Page:          {', '.join(edited.changed)} changed")
                 if edited.unknown_tags:
                     tags = ", ".join(map(one_line, edited.unknown_tags))
                     self._out.warn(f"The server does not know these tags: {tags}")
