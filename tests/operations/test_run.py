@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,7 +24,6 @@ from fanbench.wire.messages import (
     RunState,
     ScheduleResult,
 )
-from fanbench.wire.queue import Enqueue
 from tests.operations.conftest import Reported, simulated
 from tests.operations.virtual_time import anyio_backend as anyio_backend
 
@@ -48,19 +47,9 @@ class LocalServer(SimulatedKaggle):
 
     judges: tuple[str, ...] = ()
 
-    async def schedule_runs(
-        self,
-        task: str,
-        models: Sequence[str] = (),
-        *,
-        version: int = 0,
-        judge: str = "",
-        effort: str = "",
-        agents: Sequence[str] = (),
-        enqueue: Enqueue | None = None,
-    ) -> list[ScheduleResult]:
+    async def schedule_runs(self, *arguments: Any, judge: str = "", **settings: Any) -> list[ScheduleResult]:
         self.judges += (judge,)
-        return await super().schedule_runs(task, models)
+        return await super().schedule_runs(*arguments, **settings)
 
 
 async def test_the_judge_is_sent_by_its_slug() -> None:

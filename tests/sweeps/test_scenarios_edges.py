@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -16,7 +17,6 @@ from fanbench.sweeps.spec import MaxFailures, Rules
 from fanbench.testing import Fault, RunScript, Scenario, run_in_virtual_time
 from fanbench.wire import protocol
 from fanbench.wire.messages import LogEntry, ScheduleResult
-from fanbench.wire.queue import Enqueue
 from fanbench.wire.responses import invalid_answer
 from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
@@ -171,19 +171,11 @@ class Curt(MortalKaggle):
     """The first schedule call skips the last model and has no result for it, which `Client` does not accept."""
 
     async def schedule_runs(
-        self,
-        task: str,
-        models: Sequence[str] = (),
-        *,
-        version: int = 0,
-        judge: str = "",
-        effort: str = "",
-        agents: Sequence[str] = (),
-        enqueue: Enqueue | None = None,
+        self, task: str, models: Sequence[str] = (), **settings: Any
     ) -> list[ScheduleResult]:
         if self.times("schedule_runs"):
-            return await super().schedule_runs(task, models, version=version)
-        await super().schedule_runs(task, models[:-1], version=version)
+            return await super().schedule_runs(task, models, **settings)
+        await super().schedule_runs(task, models[:-1], **settings)
         raise invalid_answer(protocol.SCHEDULE_RUNS, "a result is missing")
 
 

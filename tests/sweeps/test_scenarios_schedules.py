@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -15,7 +15,6 @@ from fanbench.sweeps.events import BudgetRead, DrainReason, RunMissing, SweepEve
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.wire.messages import RunState, ScheduleResult
-from fanbench.wire.queue import Enqueue
 from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
@@ -95,18 +94,8 @@ def test_a_drain_while_the_quota_is_asked(tmp_path: Path) -> None:
 class Slow(MortalKaggle):
     """The responses to schedule calls take long to arrive."""
 
-    async def schedule_runs(
-        self,
-        task: str,
-        models: Sequence[str] = (),
-        *,
-        version: int = 0,
-        judge: str = "",
-        effort: str = "",
-        agents: Sequence[str] = (),
-        enqueue: Enqueue | None = None,
-    ) -> list[ScheduleResult]:
-        results = await super().schedule_runs(task, models, version=version)
+    async def schedule_runs(self, *arguments: Any, **settings: Any) -> list[ScheduleResult]:
+        results = await super().schedule_runs(*arguments, **settings)
         await anyio.sleep(20.0)
         return results
 
