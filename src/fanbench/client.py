@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import anyio
 import anyio.to_thread
@@ -595,30 +595,19 @@ class Client:
             raise UsageError(
                 "Tags belong to a task, not to one of its versions.", hint="Leave the version out."
             )
-        slug = split_task(task, version)
+        values: dict[str, Any] = {
+            "slug": split_task(task, version),
+            "description": description or "",
+            "provenance_sources": provenance or "",
+            "citations": list(citations or ()),
+            "update_mask": change.mask,
+        }
         if version:
-            request = UpdateTaskVersionRequest(
-                slug=slug,
-                description=description or "",
-                provenance_sources=provenance or "",
-                citations=list(citations or ()),
-                update_mask=change.mask,
-            )
-            return UpdateTaskResponse(
-                task=await self.transport.call(protocol.UPDATE_TASK_VERSION, request, Task)
-            )
-        return await self.transport.call(
-            protocol.UPDATE_TASK,
-            UpdateTaskRequest(
-                slug=slug,
-                description=description or "",
-                tags=list(tags or ()),
-                provenance_sources=provenance or "",
-                citations=list(citations or ()),
-                update_mask=change.mask,
-            ),
-            UpdateTaskResponse,
-        )
+            of_version = UpdateTaskVersionRequest(**values)
+            updated = await self.transport.call(protocol.UPDATE_TASK_VERSION, of_version, Task)
+            return UpdateTaskResponse(task=updated)
+        request = UpdateTaskRequest(**values, tags=list(tags or ()))
+        return await self.transport.call(protocol.UPDATE_TASK, request, UpdateTaskResponse)
 
     async def delete_task(self, task: str) -> None:
         """Delete the task. Only the local server supports it.

@@ -10,7 +10,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.batch import each_task
 from fanbench.operations.events import Emit, ignore_events
 from fanbench.operations.lookup import existing_task, needs_call
-from fanbench.wire.messages import Citation, Task
+from fanbench.wire.messages import Task
 from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
 
 __all__ = ["Edited", "check_change", "edit_page", "edit_tasks"]
@@ -64,11 +64,7 @@ def check_change(change: Metadata) -> None:
         )
     for citation in change.citations or ():
         if not stored_citations([citation]):
-            raise UsageError(f"The citation {_text(citation)!r} has no URL that begins with http or https.")
-
-
-def _text(citation: Citation) -> str:
-    return f"{citation.title} <{citation.url}>".strip()
+            raise UsageError(f"The citation {citation.text!r} has no URL that begins with http or https.")
 
 
 async def edit_page(client: Api, before: Task, change: Metadata, *, slug: str, version: int = 0) -> Edited:

@@ -276,6 +276,11 @@ class Citation(Message, frozen=True):
     title: str = ""
     url: str = ""
 
+    @property
+    def text(self) -> str:
+        """`TITLE <URL>`, as people write it."""
+        return f"{self.title} <{self.url}>".strip()
+
 
 class NotebookDefinition(Message, frozen=True):
     """A task whose code is a notebook. Kaggle says nothing of its content here."""

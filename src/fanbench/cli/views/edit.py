@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
         case str():
             text = one_line(value)
         case [Citation(), *_]:
-            text = ", ".join(one_line(f"{each.title} <{each.url}>".strip()) for each in value)
+            text = ", ".join(one_line(each.text) for each in value)
         case _:
             text = one_line(", ".join(value))
     return (text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…") or "(none)"
