@@ -124,8 +124,8 @@ class Command(click.Command):
     """A command with the common options; its function receives them as `Settings`.
 
     With `csv_flag`, it accepts the Kaggle CLI's `-v` and `--csv`: CSV with the columns that are printed there.
-    `formats` are those that it can print. The help shows its options under the titles of `sections`, which have their
-    parameters' names, and the others under "Options".
+    `formats` are those that it can print. The help shows its options under the titles of `sections`, which name their
+    parameters, and the others under "Options".
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class Command(click.Command):
         *args: Any,
         csv_flag: bool = False,
         formats: Sequence[str] = TEXT_FORMATS,
-        sections: Mapping[str, Sequence[str]] | None = None,
+        sections: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.sections = sections or {}
+        self.sections = {title: names.split() for title, names in (sections or {}).items()}
         self.params.extend(common_options(formats=formats))
         if csv_flag:
             verbose = next(param for param in self.params if param.name == "verbose")

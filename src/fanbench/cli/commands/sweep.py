@@ -28,34 +28,10 @@ __all__ = ["sweep"]
 
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
-
 _SECTIONS = {
-    "What to run": (
-        *(
-            "benchmark",
-            "models",
-            "all_models",
-            "models_from",
-            "efforts",
-            "agents",
-            "judge",
-            "datasets",
-            "repeats",
-        ),
-        *("rerun", "adopt"),
-    ),
-    "Failures and limits": (
-        *(
-            "retry_errored",
-            "max_failures",
-            "timeout",
-            "deadline",
-            "max_cost",
-            "cancel",
-            "cancel_on_interrupt",
-        ),
-    ),
-    "Calls": ("enqueue", "poll_interval", "confirm_within", "streams", "downloads"),
+    "What to run": "benchmark models all_models models_from efforts agents judge datasets repeats rerun adopt",
+    "Failures and limits": "retry_errored max_failures timeout deadline max_cost cancel cancel_on_interrupt",
+    "Calls": "enqueue poll_interval confirm_within streams downloads",
 }
 
 
