@@ -132,8 +132,9 @@ def test_what_is_stored_otherwise_is_said(cli: Cli, kaggle: SimulatedKaggle) -> 
         (["--citation", "x <a.org>", "--no-citations"], "contradict each other"),
         (["--tag", " "], "A tag is empty."),
         (["--citation", "a.org"], "is not a citation"),
-        (["--citation", "x <ftp://a.org>"], "has no URL that begins with http"),
-        (["--provenance", "p" * 4001], "4,001 characters"),
+        (["--citation", "x <ftp://a.org>"], "The citation 'ftp://a.org' is not an http or https URL."),
+        (["--citation", "x <javascript:1>"], "The citation 'javascript:1' is not an http or https URL."),
+        (["--provenance", "p" * 4001], "more than 4,000 characters"),
         (["--description-file", "none.md"], "Cannot read none.md"),
     ],
 )

@@ -79,6 +79,8 @@ def test_the_docstring_is_the_description_of_a_block(source: str, expected: Meta
         ("# tags = [' ']", "a tag is empty"),
         ("# citations = [{ title = 'x' }]", "missing required field `url`"),
         ("# citations = [{ url = 'ftp://x' }]", "'ftp://x' is not an http or https URL"),
+        ("# citations = [{ url = 'javascript:1' }]", "'javascript:1' is not an http or https URL"),
+        ("# citations = [{ url = 'A paper, 2024.' }]", "'A paper, 2024.' is not an http or https URL"),
         (f"# provenance = '{'p' * 4001}'", "more than 4,000 characters"),
         ("# nonsense", "Expected '=' after a key"),
     ],

@@ -11,9 +11,9 @@ from fanbench.operations.batch import each_task
 from fanbench.operations.events import Emit, ignore_events
 from fanbench.operations.lookup import existing_task, needs_call
 from fanbench.wire.messages import Task
-from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
+from fanbench.wire.metadata import Metadata
 
-__all__ = ["Edited", "check_change", "edit_page", "edit_tasks"]
+__all__ = ["Edited", "edit_page", "edit_tasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +52,6 @@ class Edited:
         return tuple(name for name, value in usual.items() if name != "tags" and value != there[name])
 
 
-def check_change(change: Metadata) -> None:
-    """Refuse what servers refuse or drop.
-
-    Raises:
-        UsageError: The provenance is too long, or a citation has no http(s) URL.
-    """
-    if change.provenance is not None and len(change.provenance) > PROVENANCE_LIMIT:
-        raise UsageError(
-            f"The provenance has {len(change.provenance):,} characters; at most {PROVENANCE_LIMIT:,} are allowed."
-        )
-    for citation in change.citations or ():
-        if not stored_citations([citation]):
-            raise UsageError(f"The citation {citation.text!r} has no URL that begins with http or https.")
-
-
 async def edit_page(client: Api, before: Task, change: Metadata, *, slug: str, version: int = 0) -> Edited:
     """Change what the page of a task says, which is now that of `before`, in one call or none.
 
@@ -94,7 +79,8 @@ async def edit_tasks(
     Raises:
         UsageError: A name is not valid, or a value is one that servers refuse. Nothing has been sent.
     """
-    check_change(change)
+    if change.problem:
+        raise UsageError(f"{change.problem}.")
 
     async def edit(slug: str, emit: Emit) -> Edited:
         before = await existing_task(client, slug, version)

@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 from fanbench._util.text import in_terms_of_toml
 from fanbench.tasks.script_metadata import read_block, refuse_unread_block
 from fanbench.wire.messages import Citation
-from fanbench.wire.metadata import PROVENANCE_LIMIT, Metadata, stored_citations
+from fanbench.wire.metadata import Metadata
 
 __all__ = ["read_page_block"]
 
@@ -60,19 +60,16 @@ def _read(docstring: str | None, table: dict[str, Any]) -> Metadata:
     except msgspec.ValidationError as error:
         said = str(error).replace("Object contains unknown field", "there is no key")
         raise ValueError(in_terms_of_toml(said)) from None
-    tags, citations = (
-        block.tags or (),
-        [Citation(title=each.title, url=each.url) for each in block.citations or ()],
-    )
-    if not all(tag.strip() for tag in tags):
-        raise ValueError("a tag is empty")
-    if len(block.provenance or "") > PROVENANCE_LIMIT:
-        raise ValueError(f"provenance has more than {PROVENANCE_LIMIT:,} characters")
-    if wrong := next((each for each in citations if not stored_citations([each])), None):
-        raise ValueError(f"{wrong.url!r} is not an http or https URL")
-    return Metadata(
+    page = Metadata(
         description=docstring if block.description is UNSET else block.description.strip(),
-        tags=None if block.tags is UNSET else tuple(tags),
+        tags=None if block.tags is UNSET else tuple(block.tags),
         provenance=None if block.provenance is UNSET else block.provenance.strip(),
-        citations=None if block.citations is UNSET else tuple(citations),
+        citations=None if block.citations is UNSET else tuple(map(_citation, block.citations)),
     )
+    if page.problem:
+        raise ValueError(f"{page.problem[0].lower()}{page.problem[1:]}")
+    return page
+
+
+def _citation(found: _Reference) -> Citation:
+    return Citation(title=found.title, url=found.url)

@@ -60,6 +60,16 @@ class Metadata:
         """The update mask: the paths of the values that are to be changed."""
         return ",".join(path for path, name in _PATHS.items() if getattr(self, name) is not None)
 
+    @property
+    def problem(self) -> str | None:
+        """What servers would refuse or drop, as a sentence without its period; None if nothing."""
+        if any(not tag.strip() for tag in self.tags or ()):
+            return "A tag is empty"
+        if len(self.provenance or "") > PROVENANCE_LIMIT:
+            return f"The provenance has more than {PROVENANCE_LIMIT:,} characters"
+        wrong = next((each.url for each in self.citations or () if not stored_citations([each])), None)
+        return None if wrong is None else f"The citation {wrong!r} is not an http or https URL"
+
     def stored(self, known_tags: Collection[str] | None = None) -> Metadata:
         """What a server makes of it: tags in lower case, and citations whose URLs have a scheme, without the others.
 
@@ -89,17 +99,23 @@ def stored_tag(tag: str) -> str:
 
 def stored_citations(citations: Iterable[Citation]) -> list[Citation]:
     """The citations as servers store them: without a scheme, a URL gets `http://`; others than http(s) are dropped."""
-    found = []
-    for citation in citations:
-        url = citation.url.strip()
-        try:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            _ = parts.port  # `javascript:x` has none
-        except ValueError:
-            continue
-        if parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc:
-            found.append(Citation(title=citation.title, url=url if "://" in url else f"http://{url}"))
-    return found
+    urls = [(citation.title, _stored_url(citation.url.strip())) for citation in citations]
+    return [Citation(title=title, url=url) for title, url in urls if url]
+
+
+def _stored_url(text: str) -> str:
+    """The text as an http(s) URL; empty if it is none, such as `javascript:1`, which has no scheme and no domain."""
+    has_scheme = "://" in text
+    url = text if has_scheme else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # `javascript:x` has none
+    except ValueError:
+        return ""
+    host = parts.hostname or ""
+    is_host = bool(host) if has_scheme else "." in host.strip(".")
+    plain = url.isprintable() and not any(map(str.isspace, url)) and "@" not in parts.netloc
+    return url if parts.scheme in ("http", "https") and is_host and plain else ""
 
 
 def requested_change(request: UpdateTaskRequest | UpdateTaskVersionRequest) -> Metadata:
