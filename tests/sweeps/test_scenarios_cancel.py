@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from fanbench.sweeps.events import (
     RunFound,
     RunScheduled,
     RunStateChanged,
+    RunUnlisted,
     SweepEvent,
     SweepStarted,
 )
 from fanbench.sweeps.spec import CancelPolicy, MaxFailures, Rules
 from fanbench.testing import Fault, RunScript, Scenario, SimulatedRun
-from fanbench.wire.messages import RunState
+from fanbench.wire.messages import Run, RunState
+from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -273,6 +276,73 @@ def test_someone_elses_run_that_was_adopted(tmp_path: Path) -> None:
         assert world.run()
         assert world.of(RunFound) or world.attempts(Phase.FOUND)
         assert cancelled(world) == set()
+
+
+# --- By someone else ------------------------------------------------------------------------------------------
+
+
+def someone_cancels(world: World, at: float) -> Callable[[SweepEvent, Engine], None]:
+    """At the first event `at` this time or later, someone else cancels the first run on m1."""
+    first: list[SimulatedRun] = []
+
+    def meanwhile(event: SweepEvent, engine: Engine) -> None:
+        if world.kaggle.now() >= at and not first:
+            first.extend(run for run in world.kaggle.runs.values() if run.model == "m1")
+            first[0].cancel(world.kaggle.now(), include_active=True)
+
+    return meanwhile
+
+
+def use_local_server(world: World) -> None:
+    """From now on, the server is one whose lists are never behind."""
+    world.kaggle.config = replace(world.kaggle.config, local_data=Path("data"))
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_a_run_that_someone_else_cancels(tmp_path: Path, is_local: bool) -> None:
+    """It is said at once, counts as cancelled after a minute, or the next list of a local server, and is made again."""
+    world = World(tmp_path, Scenario(runs=on_models(m1=QUEUED, m2=RunScript(running=300.0))), models=2)
+    if is_local:
+        use_local_server(world)
+    assert world.run(meanwhile=someone_cancels(world, 30.0))
+    ((said, event),) = world.said_of(RunUnlisted)
+    ((ended, _),) = world.said_of(RunCancelled)
+    assert (event.planned_run.model, event.run_id, event.seconds) == ("m1", 1001, 0.0 if is_local else 60.0)
+    assert said < 60.0
+    assert ended - said < 2.0 if is_local else 60.0 <= ended - said < 65.0
+    assert (world.ended.completed, world.ended.cancelled, world.ended.missing) == (1, 1, 0)
+    assert len(world.kaggle.runs) == 2
+    check_resumed(world, 2)
+
+
+class Blinking(MortalKaggle):
+    """Between the seconds 30 and 60, lists are empty."""
+
+    async def page_of_runs(
+        self, task: str, models: Sequence[str], start: int, size: int | None = None, *, version: int = 0
+    ) -> tuple[list[Run], int | None]:
+        page = await super().page_of_runs(task, models, start, size, version=version)
+        return ([], None) if 30.0 < self.now() < 60.0 else page
+
+
+def test_a_run_that_is_listed_again(tmp_path: Path) -> None:
+    """A run that lists lack for less than a minute is followed to its end."""
+    world = World(tmp_path, Scenario(runs=RunScript(running=200.0)))
+    world.kaggle = Blinking(world.kaggle.scenario)
+    assert world.run()
+    assert len(world.of(RunUnlisted)) == 1
+    world.check_all_done()
+
+
+def test_someone_elses_run_that_they_cancel(tmp_path: Path) -> None:
+    """A sweep whose run was somebody else's, who cancels it, schedules its own."""
+    world = World(tmp_path)
+    world.texts.clear()
+    world.kaggle.add_task("t1")
+    world.kaggle.add_run("t1", "m1", RUNNING)
+    assert world.run(meanwhile=someone_cancels(world, 30.0))
+    assert [event.adopted for event in world.of(RunFound)] == [True, False]
+    assert (world.ended.completed, world.ended.cancelled) == (1, 0)
 
 
 # --- Nothing else, whatever happens ---------------------------------------------------------------------------

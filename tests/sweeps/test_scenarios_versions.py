@@ -12,7 +12,7 @@ import pytest
 from fanbench.operations.events import VersionSuperseded
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.engine import Engine
-from fanbench.sweeps.events import RunFound, SweepEnded, SweepEvent, TaskPushed, TaskReady
+from fanbench.sweeps.events import RunFound, RunUnlisted, SweepEnded, SweepEvent, TaskPushed, TaskReady
 from fanbench.testing import RunScript, Scenario, run_in_virtual_time
 from fanbench.wire.messages import CreationState
 from tests.sweeps.records import MemoryRecords
@@ -58,11 +58,12 @@ def test_a_push_during_the_creation(tmp_path: Path, newest_only: bool, state: Cr
 
 
 def test_a_push_while_runs_are_listed_by_their_version(tmp_path: Path) -> None:
-    """If lists have only the runs of the newest version, ours vanish from them: the next poll shows why."""
+    """If lists have only the runs of the newest version, ours vanish from them, and are found by their version."""
     world = World(tmp_path, Scenario(runs=RunScript(running=400.0), lists_newest_version=True), models=2)
     assert world.run(meanwhile=rival_push(world, RunFound))
     assert len(world.of(VersionSuperseded)) == 1
     assert world.times(VersionSuperseded)[0] - world.times(RunFound)[0] < 61.0
+    assert world.of(RunUnlisted) == []
     assert world.seconds < 470.0
     check_own_version(world, 2)
 

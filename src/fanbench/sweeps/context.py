@@ -31,6 +31,9 @@ from fanbench.wire.queue import Enqueue
 
 __all__ = ["BudgetGate", "SweepContext"]
 
+# The same as `SweepContext.gone_after`, for servers whose lists may be behind.
+_GONE_AFTER = 60.0
+
 
 async def _no_wait() -> None:
     return
@@ -63,6 +66,8 @@ class SweepContext:
         self.rules = plan.rules
         #: Seconds for which the effect of a call whose outcome is unknown is looked for.
         self.confirm_within = plan.rules.confirm_within or confirmed_within(client.config)
+        #: Seconds for which lists must lack a run that they had before, until it counts as cancelled.
+        self.gone_after = _GONE_AFTER if client.config.local_data is None else 0.0
         self.root = plan.output
         self.history = HistoryWriter(journal, clock, calls)
         self.until = until

@@ -163,7 +163,7 @@ class VoidCause(enum.StrEnum):
     |              |                                                           | never listed it a second time |
 
     While the outcome of a call is unknown, its attempts remain `INTENDED`: lists show their runs soon, or never. A run
-    that was listed and is no longer is given up, because it may still be running.
+    that was listed and is no longer counts as cancelled.
     """
 
     #: The server answered that it skips the model.
@@ -253,7 +253,7 @@ class RunStatus(enum.StrEnum):
     ERRORED = "errored"
     #: The run could not be scheduled, watched or fetched; the next sweep tries again.
     MISSING = "missing"
-    #: The sweep cancelled the run on the server; the next sweep makes it again.
+    #: The run was cancelled on the server, by the sweep or by someone else; the next sweep makes it again.
     CANCELLED = "cancelled"
 
     @property

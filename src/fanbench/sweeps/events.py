@@ -46,6 +46,7 @@ __all__ = [
     "RunScheduled",
     "RunSkipped",
     "RunStateChanged",
+    "RunUnlisted",
     "RunsPolled",
     "SweepEnded",
     "SweepEvent",
@@ -272,8 +273,29 @@ class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
         return f"{self.label}: {describe_state(self.state).lower()}{result}{reason}"
 
 
+class RunUnlisted(RunEvent, frozen=True):
+    """The run is no longer listed. If no list shows it for `seconds`, it counts as cancelled.
+
+    They are 0 for a server whose lists are never behind: the next one decides.
+    """
+
+    run_id: int
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        limit = f"within {duration(self.seconds)}" if self.seconds else "with the next list"
+        return (
+            f"{self.label}: Run {self.run_id} is no longer listed. If it does not come back {limit}, it counts as "
+            "cancelled by someone else."
+        )
+
+
 class RunCancelled(RunEvent, frozen=True):
-    """The sweep cancelled the run on the server (`--cancel`). The next invocation makes it again."""
+    """The run was cancelled on the server, by the sweep (`--cancel`) or by someone else.
+
+    The next invocation makes it again.
+    """
 
     template: ClassVar[str | None] = "cancelled"
 

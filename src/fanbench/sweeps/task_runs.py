@@ -20,7 +20,7 @@ from fanbench.wire.messages import Run, RunState
 
 __all__ = ["LISTED_AGAIN_WITHIN", "ActiveRun", "TaskRuns", "Wakeup", "fits"]
 
-#: Seconds within which a list must show a run again that was listed before.
+#: Seconds within which a list must show a run again that was listed before, where lists lack ids or models.
 LISTED_AGAIN_WITHIN = 600.0
 
 
@@ -43,10 +43,11 @@ class ActiveRun:
         "listed_by",
         "log_scope",
         "log_tail",
-        "missed",
         "seconds",
         "since",
         "state",
+        "taken_over",
+        "unlisted_since",
         "watched",
     )
 
@@ -68,11 +69,13 @@ class ActiveRun:
         self.seconds: float | None = None
         #: The id that the server has given to it in the answer to the schedule call; 0 if it is not certain.
         self.certain_id = 0
-        #: Whether it is cancelled because of its time limit; when the server last answered a call to cancel it; and
-        #: whether a list that was asked for later lacked it.
+        #: Whether it is cancelled because of its time limit, and when the server last answered a call to cancel it.
         self.being_cancelled = False
         self.cancel_asked_at: float | None = None
-        self.missed = False
+        #: When the first of the last lists was asked for, none of which shows the run, though earlier ones did.
+        self.unlisted_since: float | None = None
+        #: Whether this process has taken it over from somebody else.
+        self.taken_over = False
         #: Whether its `RunPipeline` was started.
         self.has_pipeline = False
         #: Whether lists are searched for it: its run has not ended, and it is neither void nor given up.
@@ -93,6 +96,11 @@ class ActiveRun:
         """The id of the run, which must have been found."""
         assert self.attempt.run_id is not None
         return self.attempt.run_id
+
+    @property
+    def known_id(self) -> int:
+        """The id of the run that was found, or else that which the server has given to it; 0 if there is neither."""
+        return self.attempt.run_id or self.certain_id
 
     @property
     def ended(self) -> bool:
@@ -291,7 +299,7 @@ class TaskRuns:
     def adopt(self, planned_run: PlannedRun, listed: Run, version: int) -> Update:
         """Use someone else's run for a planned run: on request, or because the server does not accept a second one."""
         run = self._intended(planned_run, version)
-        run.adopted = True
+        run.adopted = run.taken_over = True
         self._activate(run)
         self.foreign_runs.discard(listed.id)
         return self.mark_found(run, listed)
@@ -313,10 +321,10 @@ class TaskRuns:
         """Record that the run was cancelled on the server. What it has cost is in the quota only."""
         self.stop_watching(run)
         self.settle_cost(run)
-        self.our_runs.add(run.certain_id)
-        changed = run.attempt.with_(phase=Phase.CANCELLED, run_id=run.certain_id)
-        attempt = run.attempt = self._store.put(changed)
-        return Update(attempt, RunCancelled(run.planned_run, attempt.number, run.certain_id))
+        run_id = run.known_id
+        self.our_runs.add(run_id)
+        attempt = run.attempt = self._store.put(run.attempt.with_(phase=Phase.CANCELLED, run_id=run_id))
+        return Update(attempt, RunCancelled(run.planned_run, attempt.number, run_id))
 
     def stop_watching(self, run: ActiveRun) -> None:
         """Stop searching the lists for the run, and end its live log."""

@@ -19,7 +19,14 @@ from fanbench.sweeps.attempt_store import Update
 from fanbench.sweeps.attempts import Phase, PlannedRun, TaskPhase
 from fanbench.sweeps.context import SweepContext
 from fanbench.sweeps.decide import Step, VoidCause
-from fanbench.sweeps.events import REPORTED_EACH, LookFailed, RetryPlanned, RunsPolled, RunStateChanged
+from fanbench.sweeps.events import (
+    REPORTED_EACH,
+    LookFailed,
+    RetryPlanned,
+    RunsPolled,
+    RunStateChanged,
+    RunUnlisted,
+)
 from fanbench.sweeps.task_runs import LISTED_AGAIN_WITHIN, ActiveRun, TaskRuns
 from fanbench.wire.messages import Run, RunState, Task
 from fanbench.wire.retry import TRANSIENT_LIMIT, RetryBudget, retry_patiently
@@ -77,8 +84,6 @@ class TaskWatcher(RunWatcher):
         self._newest = 0
         self._looked_at = -math.inf
         self._failures = Throttle(REPORTED_EACH)
-        #: Whether the last list lacked a run that lists have shown before.
-        self._misses_runs = False
         #: How many attempts at a planned run the server accepted but never listed.
         self._never_listed: dict[PlannedRun, int] = {}
 
@@ -141,15 +146,17 @@ class TaskWatcher(RunWatcher):
                 self.see_task(task)
 
     async def refresh(self) -> None:
-        # A list may have the runs of the newest version only. If it lacks one of ours, or if attempts are void
-        # because of it, then the version must be known.
+        # If attempts are void because of a list, the newest version must be known.
         now = anyio.current_time()
-        if self._misses_runs or any(run.is_overdue(now) for run in self._task.active.values()):
+        if any(run.is_overdue(now) for run in self._task.active.values()):
             await self.look_for_newest()
         await super().refresh()
 
     async def list_runs(self) -> list[Run]:
         runs = await super().list_runs()
+        if not self._task.by_run.keys() <= {run.id for run in runs}:
+            # The list may have the runs of the newest version only.
+            await self.look_for_newest()
         if self.superseded:
             there = {run.id for run in runs}
             versions = {run.attempt.version for run in self._task.active.values()} | {self._own_version}
@@ -173,11 +180,20 @@ class TaskWatcher(RunWatcher):
     def next_list_by(self) -> float:
         """Return when the first run, or the first blocked model, reaches a limit.
 
-        That is the time limit of runs, or the end of the search for what an unanswered schedule call has done.
+        That is the time limit of runs, the end of the search for what an unanswered schedule call has done, or when a
+        run that is no longer listed counts as cancelled.
         """
         active = self._task.active.values()
         sought = [run.listed_by for run in active if run.attempt.phase is Phase.INTENDED and run.listed_by]
-        confirmed = min((time for time in sought if time > self._listed_at), default=math.inf)
+        unlisted = [run.unlisted_since for run in active if run.unlisted_since is not None]
+        gone = [since + self._context.gone_after for since in unlisted]
+        confirmed = min(
+            (
+                *(time for time in sought if time > self._listed_at),
+                *(time for time in gone if time >= self._listed_at),
+            ),
+            default=math.inf,
+        )
         if self._timeout is None:
             return confirmed
         oldest = next(iter(active), None)
@@ -214,7 +230,6 @@ class TaskWatcher(RunWatcher):
         self._budget.reset()
         self._listed_at = asked_at
         self.note_newest(max((run.task_slug.version_number for run in runs), default=0))
-        self._misses_runs = not task.by_run.keys() <= {run.id for run in runs}
         unknown: dict[str, list[Run]] = {}
         for listed in runs:
             if listed.id not in task.our_runs and listed.id not in task.foreign_runs:
@@ -245,7 +260,7 @@ class TaskWatcher(RunWatcher):
 
     def _record_state(self, run: ActiveRun, listed: Run, asked_at: float) -> list[Update]:
         """Record the state in which a list shows a run."""
-        run.listed_by = anyio.current_time() + LISTED_AGAIN_WITHIN
+        run.listed_by, run.unlisted_since = anyio.current_time() + LISTED_AGAIN_WITHIN, None
         begun = listed.state.terminal or listed.state == RunState.RUNNING
         if begun and not run.has_pipeline and self._context.until == "collect":
             run.has_pipeline = True
@@ -268,30 +283,46 @@ class TaskWatcher(RunWatcher):
         return [Update(run.attempt, _state_changed(run, listed))]
 
     def _cancelled(self, listed: Mapping[int, Run], asked_at: float) -> list[ActiveRun]:
-        """Return the runs that the server was asked to cancel, and that lists do not show any more.
+        """Return the runs that were cancelled: lists do not show them any more.
 
-        It takes two lists: the first may have left out a run because it is not of the newest version. A server that
-        still lists a cancelled run gives the reason in its error.
+        One list is not enough, as it may be behind. Those that the server was asked to cancel are gone with the second
+        list, others only after a while. A server that still lists a run that it was asked to cancel gives the reason in
+        its error.
         """
         found = []
         for run in self._task.active.values():
-            if run.cancel_asked_at is None or asked_at < run.cancel_asked_at:
+            asked = run.cancel_asked_at is not None and run.cancel_asked_at <= asked_at
+            if not (asked or run.attempt.phase is Phase.FOUND):
                 continue
-            there = listed.get(run.certain_id)
-            if there is None:
-                gone = run.missed
+            there = listed.get(run.known_id)
+            if there is not None:
+                run.unlisted_since = None
+                gone = asked and there.state == RunState.ERRORED and "cancel" in there.error_message.lower()
+            elif run.unlisted_since is None:
+                gone, run.unlisted_since = False, asked_at
+                if not asked:
+                    self._report_unlisted(run)
             else:
-                gone = there.state == RunState.ERRORED and "cancel" in there.error_message.lower()
+                gone = asked or asked_at - run.unlisted_since >= self._context.gone_after
             if gone:
                 found.append(run)
-            run.missed = there is None
         return found
 
+    def _report_unlisted(self, run: ActiveRun) -> None:
+        seconds = self._context.gone_after
+        self._context.emit(RunUnlisted(run.planned_run, run.attempt.number, run.run_id, seconds))
+        self._pace.reset()
+
     def _record_cancelled(self, runs: Sequence[ActiveRun]) -> None:
-        """Record runs that were cancelled. Those that an earlier process has cancelled are due again."""
+        """Record runs that were cancelled.
+
+        Those that an earlier process has cancelled are due again, and so are those for which another's run was taken
+        that is gone.
+        """
         self._context.canceller.record(runs)
         for run in runs:
-            if self._context.drain_reason is None and not run.being_cancelled:
+            wanted = run.cancel_asked_at is not None or run.taken_over
+            if wanted and self._context.drain_reason is None and not run.being_cancelled:
                 self._task.add_due(run.planned_run, first=True)
 
     def _plan_retry(self, run: ActiveRun) -> None:
@@ -319,8 +350,7 @@ class TaskWatcher(RunWatcher):
                     self._give_up(run, "find", reason)
                 continue
             if run.attempt.phase is Phase.FOUND:
-                self._give_up(run, "watch", f"Run {run.run_id} is no longer listed.")
-                continue
+                continue  # `_cancelled` decides.
             if run.attempt.phase is Phase.SCHEDULED and self.superseded:
                 reason = f"Version {self._newest} was pushed meanwhile, and the server may have run that one instead."
                 self._give_up(run, "find", reason)

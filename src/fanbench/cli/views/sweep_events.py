@@ -30,6 +30,7 @@ from fanbench.sweeps.events import (
     RunLogLine,
     RunMissing,
     RunStateChanged,
+    RunUnlisted,
     SweepEnded,
     SweepEvent,
     TaskPreparationFailed,
@@ -108,6 +109,7 @@ class EventPrinter:
             important = (
                 TaskPreparationFailed
                 | RunMissing
+                | RunUnlisted
                 | Draining
                 | CancelEnded
                 | CallUnanswered
