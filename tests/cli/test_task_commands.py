@@ -501,7 +501,7 @@ def test_the_efforts_of_models(cli: Cli, kaggle: SimulatedKaggle) -> None:
     kaggle.add_model("m-1", "Model One", efforts=["low", "high"])
     kaggle.add_model("m-2", "Model Two")
     lines = shown(cli("tasks", "models", "--efforts").stdout).splitlines()
-    assert lines[-2:] == ["m-1 Model One low, high", "m-2 Model Two none"]
+    assert lines[-2:] == ["m-1 Model One low, high", "m-2 Model Two –"]
     rows = json.loads(cli("tasks", "models", "--efforts", "--format", "json").stdout)
     assert [(row["takes_effort"], row["efforts"]) for row in rows] == [(True, ["low", "high"]), (False, [])]
 

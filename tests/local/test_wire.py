@@ -459,7 +459,7 @@ async def test_efforts_and_agents_that_the_server_lacks(client: Client) -> None:
     before = [each.id async for each in client.list_runs("two-plus-two")]
     with pytest.raises(BadRequest, match=r"thinker does not have .*'extreme', only low, high"):
         await client.schedule_runs("two-plus-two", ["thinker"], effort="extreme")
-    with pytest.raises(BadRequest, match=r"four does not have .*'low', and takes none"):
+    with pytest.raises(BadRequest, match=r"four does not have .*'low', and takes no effort"):
         await client.schedule_runs("two-plus-two", ["thinker", "four"], effort="low")
     with pytest.raises(NotFound, match="no agents"):
         await client.schedule_runs("two-plus-two", agents=["coder-1.2"])

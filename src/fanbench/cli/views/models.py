@@ -29,6 +29,9 @@ FIELDS: Fields[BenchmarkModel] = {
     "deprecated": lambda model: iso_time(model.version.deprecation_time) if model.version else None,
 }
 
+# There are models with an effort that is called none.
+_NO_EFFORT = "–"
+
 EFFORT_FIELDS = (*FIELDS, "takes_effort", "efforts")
 
 
@@ -73,8 +76,8 @@ def _takes_effort(model: BenchmarkModel) -> bool | None:
 
 def _effort_text(model: BenchmarkModel, efforts: Sequence[str] | None) -> str:
     if efforts is None:
-        return "none" if _takes_effort(model) is False else "unknown"
-    return ", ".join(efforts) or "none"
+        return _NO_EFFORT if _takes_effort(model) is False else "unknown"
+    return ", ".join(efforts) or _NO_EFFORT
 
 
 def _say_none(out: Output) -> None:

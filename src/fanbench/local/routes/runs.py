@@ -111,7 +111,7 @@ def _no_agents(request: BatchScheduleRequest) -> WireError:
 
 
 def _effort_not_found(spec: ModelSpec, effort: str) -> WireError:
-    known = f"only {', '.join(spec.efforts)}" if spec.efforts else "and takes none"
+    known = f"only {', '.join(spec.efforts)}" if spec.efforts else "and takes no effort"
     return WireError(
         400, f"Model {normalize_model(spec.slug)} does not have the reasoning effort {effort!r}, {known}"
     )
