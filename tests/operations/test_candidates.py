@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from fanbench import ApiError, Client, UnknownModel, UsageError
-from fanbench.errors import error_for_status
+from fanbench.errors import NotFound, error_for_status
 from fanbench.operations.candidates import find_candidates
 from fanbench.operations.download import DownloadReport, download_tasks
 from fanbench.operations.events import TaskFailed
@@ -55,11 +55,11 @@ async def test_each_model_at_each_effort(asked: list[str], efforts: list[str], l
 async def test_efforts_that_models_lack() -> None:
     """All models that lack an effort are listed, with what they take."""
     with pytest.raises(UsageError) as caught:
-        await find_candidates(kaggle_with(), ["*"], efforts=["low", "high", "extreme"])
+        await find_candidates(kaggle_with(), ["*"], efforts=["low", "HIGH", "extreme"])
     assert str(caught.value).splitlines()[1:] == [
-        "  m does not take extreme: it takes low, high",
-        "  n does not take low, extreme: it takes high",
-        "  plain does not take low, high, extreme: it takes none",
+        "  m does not take HIGH (did you mean high?), extreme: it takes low, high",
+        "  n does not take low, HIGH (did you mean high?), extreme: it takes high",
+        "  plain does not take low, HIGH, extreme: it takes no effort",
     ]
 
 
@@ -69,6 +69,11 @@ async def test_efforts_that_models_lack() -> None:
         ([], ["low"], ["coder-1"], "An agent has a reasoning effort of its own"),
         (["m@low"], ["high"], [], "Every model has an effort of its own"),
         (["m"], ["20250514"], [], "not a reasoning effort"),
+        (["m@"], [], [], "'m@' has no effort after the @"),
+        (["@low"], [], [], "'@low' has no model before the @"),
+        (["google/@low"], [], [], "'google/@low' has no model before the @"),
+        (["m@low@high"], [], [], "'m@low@high' has two efforts"),
+        (["x*@*"], [], [], r"'x\*@\*' has a pattern after the @: patterns are for models"),
         (["m"], [], ["m"], "m is given as a model and as an agent"),
         ([], [], [], "No model is given"),
     ],
@@ -175,6 +180,15 @@ async def test_runs_at_efforts_and_on_agents(over_http: bool) -> None:
     ]
     assert sorted(map(model_of, report.runs)) == ["coder-1", "coder-2", "m@high", "m@low", "n@high"]
     assert all(run.state is RunState.COMPLETED for run in report.runs)
+
+
+async def test_an_agent_that_does_not_exist() -> None:
+    """The hint is about the agents that the server has refused, and not about models."""
+    kaggle = kaggle_with("t")
+    with pytest.raises(NotFound, match="No such agent: coder-3") as caught:
+        await run_tasks(kaggle, ["t"], ["m"], agents=["coder-3"])
+    assert caught.value.hint
+    assert caught.value.hint.startswith("Runs on m have been scheduled. Check the agents: coder-3;")
 
 
 async def test_a_task_that_is_not_run_on_agents() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from fanbench._util.text import is_pattern
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Forbidden, Unauthorized, UsageError
@@ -68,8 +69,10 @@ class ModelChoice:
         """` (did you mean …?)`, or nothing, for a model that is not listed."""
         return did_you_mean(self.unlisted.get(Candidate.parse(label).model, ()))
 
-    def hint(self, names: Iterable[str]) -> str:
-        """What to check once the server has refused to schedule these `names`."""
+    def hint(self, names: Collection[str]) -> str:
+        """What to check once the server has refused to schedule these `names`, all of models or all of agents."""
+        if self.agents.issuperset(names):
+            return f"Check the agents: {', '.join(names)}; the server has no list of the valid ones."
         written = ", ".join(f"{name}{self.suggestion(name)}" for name in names)
         return f"Check the models: {written}; run `fanbench tasks models` to list the valid ones."
 
@@ -88,7 +91,8 @@ async def find_candidates(
     `efforts`, if there are any. Agents come last; no call lists them.
 
     Raises:
-        UsageError: No model is given, an effort is none that its model takes, or an agent is named like a model.
+        UsageError: No model is given, a name is malformed, an effort is none that its model takes, or an agent is named
+            like a model.
         UnsupportedByServer: There are efforts, and the server does not know any.
         UnknownModel: A pattern matches no model, or the server has none.
         FanbenchError: A pattern needs the server's list, which cannot be read.
@@ -110,6 +114,8 @@ async def find_candidates(
     names = names_of_models(available or ())
     labels, missing = _expand(asked, names, efforts)
     if patterns := [name for name in missing if is_pattern(name)]:
+        for name in patterns:
+            _refuse_pattern_of_efforts(name)
         raise unknown_models(patterns, names)
     if both := [label for label in labels if label in named]:
         raise UsageError(f"{both[0]} is given as a model and as an agent.", hint="Leave one of them out.")
@@ -137,11 +143,29 @@ def _expand(
     return list(labels), list(missing)
 
 
+def _refuse_pattern_of_efforts(name: str) -> None:
+    model, at, effort = name.rpartition("@")
+    if at and is_pattern(effort):
+        raise UsageError(
+            f"'{name}' has a pattern after the @: patterns are for models.",
+            hint=f"Name each effort with --effort, such as -m '{model}' --effort high.",
+        )
+
+
 def _split(name: str, names: Mapping[str, str]) -> tuple[str, str]:
-    """Split `MODEL@EFFORT`, unless only a model with the whole name is listed."""
+    """Split `MODEL@EFFORT`, unless only a model with the whole name is listed.
+
+    Raises:
+        UsageError: There are two efforts.
+    """
     model, effort = split_effort(name)
-    is_whole = bool(effort) and bool(match_models([model], names)[1]) and not match_models([name], names)[1]
-    return (name, "") if is_whole else (model, effort)
+    if not effort or not match_models([model], names)[1]:
+        return model, effort
+    if not match_models([name], names)[1]:
+        return name, ""
+    if split_effort(model)[1]:
+        raise UsageError(f"'{name}' has two efforts.", hint="Write MODEL@EFFORT once for each of them.")
+    return model, effort
 
 
 async def efforts_of(client: Api, models: Sequence[BenchmarkModel]) -> dict[str, tuple[str, ...]] | None:
@@ -192,8 +216,11 @@ async def _check_efforts(client: Api, labels: Sequence[str], available: Sequence
     for model, efforts in wanted.items() if known else ():
         has = known.get(model, efforts) if known else efforts
         if lacking := [effort for effort in efforts if effort not in has]:
-            takes = f"takes {', '.join(has)}" if has else "takes none"
-            lines.append(f"  {model} does not take {', '.join(lacking)}: it {takes}")
+            takes = f"takes {', '.join(has)}" if has else "takes no effort"
+            wrong = [
+                f"{effort}{did_you_mean(get_close_matches(effort.lower(), has, n=1))}" for effort in lacking
+            ]
+            lines.append(f"  {model} does not take {', '.join(wrong)}: it {takes}")
     if lines:
         raise UsageError(
             "\n".join(["Not all models take the reasoning efforts that are asked for:", *lines]),

@@ -16,7 +16,7 @@ from fanbench.config import is_kaggle
 from fanbench.errors import ApiError, ConnectionFailed, FanbenchError, Unauthorized, UnknownModel, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.lookup import model_of
-from fanbench.wire.candidates import Candidate, normalize_label, same_label, split_effort
+from fanbench.wire.candidates import Candidate, check_label, normalize_label, same_label, split_effort
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, Run
 from fanbench.wire.slugs import DEFAULT, normalize_model, same_model
 
@@ -153,12 +153,14 @@ def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[s
     name that matches nothing and is no pattern is among the slugs, too, at its place.
 
     Raises:
-        UsageError: A name is empty.
+        UsageError: A name is empty, or nothing is before or after its @.
     """
     if any(not name.strip() for name in asked):
         raise UsageError(
             "The name of a model is empty.", hint="Check the variable that it comes from, or leave -m out."
         )
+    for name in asked:
+        check_label(name)
     found: dict[str, None] = {}
     missing = []
     for name in asked:

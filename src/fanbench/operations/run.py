@@ -267,8 +267,9 @@ async def _request(
         ) from None
     except BadRequest as error:
         # If the models cannot be listed either, the error is not about these names.
-        if choice.unlisted and choice.problem is None:
-            error.hint = choice.hint(choice.unlisted)
+        unlisted = [each.model for each in request if each.model in choice.unlisted]
+        if unlisted and choice.problem is None:
+            error.hint = choice.hint(unlisted)
         raise
     except FanbenchError as error:
         if call_outcome(error) is not CallOutcome.UNKNOWN:

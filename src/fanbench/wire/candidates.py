@@ -19,6 +19,7 @@ from fanbench.wire.slugs import DEFAULT, normalize_model, same_model
 __all__ = [
     "Candidate",
     "check_effort",
+    "check_label",
     "config_name",
     "config_slug",
     "effort_of_config",
@@ -107,6 +108,21 @@ def check_effort(effort: str) -> str:
             f"{effort!r} is not a reasoning effort.", hint="Efforts are words such as low, medium and high."
         )
     return effort
+
+
+def check_label(name: str) -> str:
+    """Return `name`, which people have written for a candidate.
+
+    Raises:
+        UsageError: Nothing is before or after an @.
+    """
+    model, at, effort = name.strip().rpartition("@")
+    hint = "Write MODEL or MODEL@EFFORT, such as gemini-2.5-pro@high."
+    if at and not effort:
+        raise UsageError(f"'{name}' has no effort after the @.", hint=hint)
+    if at and not model.rpartition("/")[2]:
+        raise UsageError(f"'{name}' has no model before the @.", hint=hint)
+    return name
 
 
 def is_effort(text: str) -> bool:
