@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanbench.operations.queue import CannotEnqueue, NotEnqueued, QueueRead
+from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.events import RunSkipped
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
@@ -99,14 +100,15 @@ def test_an_account_must_have_the_queue(tmp_path: Path) -> None:
     world.check_all_done()
 
 
+@pytest.mark.parametrize("until", ["push", "collect"])
 @pytest.mark.parametrize("changes", [{"queue": QueueSettings()}, {"has_queue_status": False}])
-def test_a_server_must_have_the_queue(tmp_path: Path, changes: dict[str, object]) -> None:
-    """With `always`, a sweep ends before anything is scheduled if the server has no queue, or has switched it off."""
+def test_a_server_must_have_the_queue(tmp_path: Path, changes: dict[str, object], until: Stage) -> None:
+    """With `always`, a sweep ends before anything is pushed if the server has no queue, or has switched it off."""
     world = World(tmp_path, tasks=2, rules=Rules(enqueue="always"))
     world.serve(**changes)
     with pytest.raises(CannotEnqueue, match="cannot be put into the server's queue"):
-        world.run()
-    assert world.calls["schedule_runs"] == 0
+        world.run(until=until)
+    assert set(world.calls) == {"queue_status"}
     world.serve(queue=QueueSettings(enabled=True), has_queue_status=True)
     assert world.run()
     assert world.seconds < 30.0

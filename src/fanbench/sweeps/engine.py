@@ -98,8 +98,9 @@ class Engine:
                     beside.start_soon(self._cancel_and_stop, scope)
                     beside.start_soon(context.queue.watch, context.rules.poll_interval)
                     await context.gate.open()
-                    if context.until != "push" and any(task.due for task in context.tasks.values()):
-                        # Before any run is about to be scheduled.
+                    needed = context.until != "push" or context.rules.enqueue == "always"
+                    if needed and any(task.due for task in context.tasks.values()):
+                        # Before anything is pushed, let alone scheduled.
                         await context.queue.look()
                     async with anyio.create_task_group() as group:
                         for task in context.plan.tasks:
