@@ -135,7 +135,7 @@ def test_what_is_stored_otherwise_is_said(cli: Cli, kaggle: SimulatedKaggle) -> 
         (["--citation", "x <ftp://a.org>"], "The citation 'ftp://a.org' is not an http or https URL."),
         (["--citation", "x <javascript:1>"], "The citation 'javascript:1' is not an http or https URL."),
         (["--provenance", "p" * 4001], "more than 4,000 characters"),
-        (["--description-file", "none.md"], "Cannot read none.md"),
+        (["--description-file", "none.md"], "none.md: The file does not exist."),
     ],
 )
 def test_what_is_refused(cli: Cli, kaggle: SimulatedKaggle, words: list[str], message: str) -> None:

@@ -159,14 +159,14 @@ def test_models_come_one_per_line(tmp_path: Path) -> None:
 
 def test_models_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     """`-` reads the models from stdin."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\n\nb\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n\nb\n")))
     assert models_from("-") == ["a", "b"]
 
 
 def test_models_from_stdin_that_are_not_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that are not UTF-8, which Python reads as surrogates, are an error with the line; a mark is skipped."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffa\nb\udcff\n"))
-    with pytest.raises(UsageError, match="stdin:2: The line is not UTF-8"):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\nb\xff\n")))
+    with pytest.raises(UsageError, match="stdin:2: The file is not UTF-8"):
         models_from("-")
 
 

@@ -6,10 +6,12 @@ name, then the folder that holds the name. `durable` functions wait for the disk
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -19,7 +21,7 @@ from typing import BinaryIO
 import anyio
 import anyio.to_thread
 
-from fanbench.errors import FanbenchError, OutputError
+from fanbench.errors import FanbenchError, OutputError, UsageError
 
 __all__ = [
     "async_temporary_folder",
@@ -27,11 +29,36 @@ __all__ = [
     "move",
     "open_regular",
     "output_errors",
+    "read_text",
     "replacing",
     "sync",
     "temporary_folder",
     "write",
 ]
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that the user named; `-` is stdin.
+
+    Raises:
+        UsageError: The file is missing, is a folder, cannot be read, or is not UTF-8.
+    """
+    is_stdin = str(path) == "-"
+    try:
+        content = sys.stdin.buffer.read() if is_stdin else path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: The file does not exist.") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: This is a folder, not a file.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: The file cannot be read: {error}") from None
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        source = "stdin" if is_stdin else path
+        raise UsageError(f"{source}:{line}: The file is not UTF-8 text.", hint="Save it as UTF-8.") from None
 
 
 def sync(path: Path) -> None:

@@ -7,14 +7,14 @@ import math
 import os
 import re
 import shlex
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import msgspec
 
+from fanbench._util.files import read_text
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench._util.text import is_pattern
 from fanbench.errors import TaskFileError, UsageError
@@ -38,7 +38,6 @@ __all__ = [
     "files_like",
     "merge",
     "models_from",
-    "read_text",
     "rules_of",
     "to_json",
     "to_path",
@@ -244,46 +243,19 @@ def models_from(path: Path | str) -> list[str]:
     Raises:
         UsageError: The file cannot be read, names no model, or has a line of several words.
     """
-    lines: Iterable[str]
-    if str(path) == "-":
-        source, lines = "stdin", sys.stdin.read().removeprefix("\ufeff").splitlines()
-    else:
-        source, lines = str(path), read_text(expanded(path)).splitlines()
+    source = "stdin" if str(path) == "-" else str(path)
     models: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(expanded(path)).splitlines(), 1):
         words = re.sub(r"(^|\s)#.*", "", line.strip()).split()
         if len(words) > 1 or any("," in word for word in words):
             raise UsageError(
                 f"{source}:{number}: The line has more than one word: {' '.join(words)[:80]!r}.",
                 hint="Write one name or pattern per line, such as gemini-*.",
             )
-        if not line.isascii() and re.search("[\ud800-\udfff]", line):
-            raise UsageError(f"{source}:{number}: The line is not UTF-8 text.", hint="Save it as UTF-8.")
         models += words
     if not models:
         raise UsageError(f"{source} names no model.", hint="Write one name or pattern per line.")
     return models
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file that the user named.
-
-    Raises:
-        UsageError: The file is missing, is a folder, cannot be read, or is not UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: The file does not exist.") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path}: This is a folder, not a file.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: The file cannot be read: {error}") from None
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}:{line}: The file is not UTF-8 text.", hint="Save it as UTF-8.") from None
 
 
 # --- The whole ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from fanbench._util.files import read_text
 from fanbench.errors import TaskFileError, UsageError
 from fanbench.operations.queue import EnqueueMode
 from fanbench.results.scales import UNIT, Scale
@@ -28,7 +29,6 @@ from fanbench.sweeps.spec import (
     expanded,
     files_like,
     models_from,
-    read_text,
 )
 from fanbench.wire.slugs import slugify_task
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fanbench._util.files import read_text
 from fanbench._util.text import one_line
 from fanbench.cli.command import Settings
 from fanbench.cli.exits import print_error
-from fanbench.cli.output import STDOUT
 from fanbench.cli.session import call, finish, split
 from fanbench.cli.views.records import page_record
 from fanbench.errors import FanbenchError, UsageError
@@ -50,8 +49,10 @@ def requested(
     ):
         if given and is_other:
             raise UsageError(f"{flag} and {other} contradict each other.", hint="Remove one of them.")
+    if description_file is not None:
+        description = read_text(description_file).strip()
     change = Metadata(
-        description=_read(description_file) if description_file is not None else description,
+        description=description,
         tags=_tags(tags) if tags or no_tags else None,
         provenance=provenance,
         citations=tuple(map(_citation, citations)) if citations or no_citations else None,
@@ -67,14 +68,6 @@ def _tags(tags: Sequence[str]) -> tuple[str, ...]:
     if not all(tag.strip() for tag in tags):
         raise UsageError("A tag is empty.", hint="Use --no-tags to remove all tags.")
     return tuple(tags)
-
-
-def _read(file: Path) -> str:
-    try:
-        return (sys.stdin.read() if file == STDOUT else file.read_text(encoding="utf-8")).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"Cannot read {file}: {reason}.") from None
 
 
 def _citation(text: str) -> Citation:
