@@ -76,6 +76,8 @@ async def test_efforts_that_models_lack() -> None:
         (["x*@*"], [], [], r"'x\*@\*' has a pattern after the @: patterns are for models"),
         (["m"], [], ["m"], "m is given as a model and as an agent"),
         ([], [], [], "No model is given"),
+        (["m"], [""], [], "The name of a reasoning effort is empty"),
+        ([], [], [" "], "The name of an agent is empty"),
     ],
 )
 async def test_what_cannot_be_meant(

@@ -321,6 +321,13 @@ def test_a_path_that_is_not_unicode_is_refused() -> None:
         to_json(SweepSpec(output=Path("out\udcff")))
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_benchmark_is_refused(name: str) -> None:
+    """An empty name, such as from an unset variable, does not mean that the sweep of the folder continues."""
+    with pytest.raises(UsageError, match="The name of a benchmark is empty"):
+        merge(None, benchmark=name)
+
+
 def test_an_empty_output_name_is_refused() -> None:
     """An empty name, such as from an unset variable, does not mean the current folder."""
     with pytest.raises(UsageError, match="empty"):

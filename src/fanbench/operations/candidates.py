@@ -22,7 +22,7 @@ from fanbench.operations.models import (
 )
 from fanbench.wire.candidates import Candidate, check_effort, split_effort
 from fanbench.wire.messages import BenchmarkModel, CandidateType, Task
-from fanbench.wire.slugs import normalize_model
+from fanbench.wire.slugs import normalize_model, refuse_empty
 
 __all__ = ["ModelChoice", "efforts_of", "find_candidates", "refuse_misfit"]
 
@@ -97,6 +97,8 @@ async def find_candidates(
         UnknownModel: A pattern matches no model, or the server has none.
         FanbenchError: A pattern needs the server's list, which cannot be read.
     """
+    refuse_empty(efforts, "a reasoning effort", "--effort")
+    refuse_empty(agents, "an agent", "--agent")
     for effort in efforts:
         check_effort(effort)
     named = dict.fromkeys(map(normalize_model, agents))

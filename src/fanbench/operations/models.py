@@ -18,7 +18,7 @@ from fanbench.operations.api import Api
 from fanbench.operations.lookup import model_of
 from fanbench.wire.candidates import Candidate, check_label, normalize_label, same_label, split_effort
 from fanbench.wire.messages import BenchmarkModel, Modality, ModelVersion, Run
-from fanbench.wire.slugs import DEFAULT, normalize_model, same_model
+from fanbench.wire.slugs import DEFAULT, normalize_model, refuse_empty, same_model
 
 __all__ = [
     "LIST_PATIENCE",
@@ -155,10 +155,7 @@ def match_models(asked: Sequence[str], names: Mapping[str, str]) -> tuple[list[s
     Raises:
         UsageError: A name is empty, or nothing is before or after its @.
     """
-    if any(not name.strip() for name in asked):
-        raise UsageError(
-            "The name of a model is empty.", hint="Check the variable that it comes from, or leave -m out."
-        )
+    refuse_empty(asked, "a model", "-m")
     for name in asked:
         check_label(name)
     found: dict[str, None] = {}

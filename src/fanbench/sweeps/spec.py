@@ -21,7 +21,7 @@ from fanbench.errors import TaskFileError, UsageError
 from fanbench.operations.queue import EnqueueMode
 from fanbench.results.scales import Scale
 from fanbench.tasks.source import SUFFIXES
-from fanbench.wire.slugs import slugify_task
+from fanbench.wire.slugs import refuse_empty, slugify_task
 
 __all__ = [
     "DEFAULT_OUTPUT",
@@ -329,7 +329,8 @@ def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
     A flag replaces what it names. `models` and `all_models` replace each other. A task's own datasets stay.
 
     Raises:
-        UsageError: Both `models` and `all_models` are given, the output has no name, or `max_failures` is invalid.
+        UsageError: Both `models` and `all_models` are given, the benchmark or the output has no name, or
+            `max_failures` is invalid.
     """
     given = {
         name: value
@@ -347,6 +348,8 @@ def merge(base: SweepSpec | None, **flags: Any) -> SweepSpec:
         given["models"] = ()
     if isinstance(given.get("max_failures"), str):
         given["max_failures"] = MaxFailures.parse(given["max_failures"])
+    if "benchmark" in given:
+        refuse_empty([given["benchmark"]], "a benchmark", "--benchmark")
     if "output" in given:
         # An empty name is usually a variable that is not set, rarely the current folder.
         if not os.fspath(given["output"]):

@@ -6,6 +6,7 @@ These are pure functions, because the command line, the checks and the server mu
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from fanbench.errors import UsageError
@@ -17,6 +18,7 @@ __all__ = [
     "full_task_url",
     "join_task",
     "normalize_model",
+    "refuse_empty",
     "same_model",
     "slugify",
     "slugify_task",
@@ -55,6 +57,19 @@ def slugify_task(name: str) -> str:
             f"{name!r} is not a task name.", hint="Write TASK or OWNER/TASK, each with a letter or a digit."
         )
     return "/".join(parts)
+
+
+def refuse_empty(names: Iterable[str], what: str, flag: str) -> None:
+    """Refuse an empty name of `what`, which comes from `flag`: it is usually a variable that is not set.
+
+    Raises:
+        UsageError: One of `names` is empty.
+    """
+    if any(not name.strip() for name in names):
+        raise UsageError(
+            f"The name of {what} is empty.",
+            hint=f"Check the variable that it comes from, or leave {flag} out.",
+        )
 
 
 def fits(slug: str, pattern: str) -> bool:
