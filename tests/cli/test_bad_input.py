@@ -52,6 +52,18 @@ PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
         (["tasks", "status", "missing"], 4, "'missing' not found"),
         (["tasks", "status", "///"], 2, "is not a task name"),
         (["tasks", "status", "owner/"], 2, "is not a task name"),
+        *(
+            ([*words, "a/b/c"], 2, "Write TASK or OWNER/TASK")
+            for words in (
+                ["tasks", "status"],
+                ["tasks", "status", "--watch"],
+                ["tasks", "cancel", "-y"],
+                ["tasks", "edit", "--tag", "x"],
+                ["tasks", "run", "-m", "m"],
+                ["benchmarks", "add", "bench", "-y"],
+            )
+        ),
+        ([*RUN, "-m", "m@"], 2, "no effort after the @"),
         (["tasks", "list", "--name-regex", "("], 1, "'(' is not a regular expression"),
         (["tasks", "list", "--page-size", "0"], 2, "--page-size"),
         (["tasks", "list", "--format", "xml"], 2, "--format"),

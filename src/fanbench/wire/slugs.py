@@ -49,10 +49,10 @@ def slugify_task(name: str) -> str:
     """Return the slug of a task as users name it: "My Task" is "my-task", "Me/My Task" is "me/my-task".
 
     Raises:
-        UsageError: The task, or the owner before a slash, has no letter or digit.
+        UsageError: The task, or the owner before a slash, has no letter or digit, or there are more slashes.
     """
-    parts = [slugify(part) for part in name.split("/", 1)]
-    if not all(parts):
+    parts = [slugify(part) for part in name.split("/")]
+    if not all(parts) or len(parts) > 2:
         raise UsageError(
             f"{name!r} is not a task name.", hint="Write TASK or OWNER/TASK, each with a letter or a digit."
         )
