@@ -804,16 +804,16 @@ class Client:
     async def add_tasks(
         self, benchmark: str, tasks: str | Sequence[str], *, version: int = 0
     ) -> AddTasksResponse:
-        """Add tasks to a benchmark of the caller, whose slug is `benchmark`. They may be of other owners.
+        """Add tasks to a benchmark of the caller, "BENCHMARK" or "OWNER/BENCHMARK". They may be of other owners.
 
         `version` is the benchmark's; 0 stands for its published version, or else its draft. The answer has the tasks
         that were added, and those that were there already.
 
         Raises:
-            UsageError: The benchmark is written with an owner, or there are no tasks. Nothing has been sent.
+            UsageError: The benchmark is somebody else's, or there are no tasks. Nothing has been changed.
             NotFound: The benchmark or a task does not exist, or the server does not have this call.
         """
-        request = _benchmark_tasks(benchmark, _list(tasks), version)
+        request = await self._benchmark_tasks(benchmark, _list(tasks), version)
         return await self.transport.call(protocol.ADD_TASKS, request, AddTasksResponse)
 
     async def remove_tasks(
@@ -824,11 +824,23 @@ class Client:
         The answer has the tasks that were removed, and those that were not there.
 
         Raises:
-            UsageError: The benchmark is written with an owner, or there are no tasks. Nothing has been sent.
+            UsageError: The benchmark is somebody else's, or there are no tasks. Nothing has been changed.
             NotFound: The benchmark or a task does not exist, or the server does not have this call.
         """
-        request = _benchmark_tasks(benchmark, _list(tasks), version)
+        request = await self._benchmark_tasks(benchmark, _list(tasks), version)
         return await self.transport.call(protocol.REMOVE_TASKS, request, RemoveTasksResponse)
+
+    async def _benchmark_tasks(self, benchmark: str, tasks: Sequence[str], version: int) -> AddTasksRequest:
+        """The request for a benchmark of the caller: it has no owner, because servers look among the caller's only."""
+        if not tasks:
+            raise UsageError("No tasks were given.")
+        if "/" in benchmark:
+            from fanbench.operations.benchmarks import own_benchmark
+
+            _, benchmark = await own_benchmark(self, benchmark)
+        return AddTasksRequest(
+            benchmark_slug=benchmark, version_number=version, task_slugs=[split_task(task) for task in tasks]
+        )
 
     # --- Calls: models, leaderboards, quotas, tokens ---
 
@@ -926,19 +938,6 @@ async def local_server(
         if server.started:
             with anyio.CancelScope(shield=True):
                 await stop_server(folder)
-
-
-def _benchmark_tasks(benchmark: str, tasks: Sequence[str], version: int) -> AddTasksRequest:
-    if "/" in benchmark:
-        raise UsageError(
-            f"'{benchmark}' is not the slug of a benchmark.",
-            hint=f"Only your own benchmarks can be changed: write '{benchmark.rpartition('/')[2]}'.",
-        )
-    if not tasks:
-        raise UsageError("No tasks were given.")
-    return AddTasksRequest(
-        benchmark_slug=benchmark, version_number=version, task_slugs=[split_task(task) for task in tasks]
-    )
 
 
 def _list(names: Name | Sequence[Name]) -> list[Name]:

@@ -74,7 +74,7 @@ def test_the_queue_and_its_status() -> None:
     async def story(kaggle: SimulatedKaggle) -> None:
         kaggle.add_task("u")
         kaggle.benchmarks["me", "board"] = []
-        await kaggle.add_tasks("board", ["u"])
+        await kaggle.add_tasks("me/board", ["u"])
         await kaggle.schedule_runs("t", ["a", "b"], enqueue=ALL)
         await kaggle.schedule_runs("u", ["b"], enqueue=Enqueue(benchmark="me/board"))
         with pytest.raises(BadRequest):

@@ -294,15 +294,25 @@ async def test_calls(
     [
         lambda client: client.update_task("a"),
         lambda client: client.update_task("a", version=1, tags=["x"]),
-        lambda client: client.add_tasks("me/b", ["a"]),
+        lambda client: client.add_tasks("b", []),
         lambda client: client.remove_tasks("b", []),
     ],
 )
 async def test_senseless_calls_are_not_sent(client: Client, call: Callable[[Client], Awaitable[Any]]) -> None:
-    """A change of nothing, tags for a version, a benchmark with an owner and no tasks are refused here."""
+    """A change of nothing, tags for a version, and a change of a benchmark by no tasks are refused here."""
     async with client:
         with pytest.raises(UsageError):
             await call(client)
+
+
+async def test_only_own_benchmarks_are_changed(answered: Answered) -> None:
+    """The owner of a benchmark may be written, and is not sent; the benchmarks of others are refused here."""
+    route = answered("RemoveTasksFromBenchmark", ok({}))
+    async with Client(Config(ENDPOINT, Basic("Me", "key"))) as client:
+        await client.remove_tasks("me/b", "a")
+        with pytest.raises(UsageError, match="belongs to them, and you are Me"):
+            await client.remove_tasks("them/b", "a")
+    assert sent(route) == [{"benchmarkSlug": "b", "taskSlugs": [{"taskSlug": "a"}]}]
 
 
 @pytest.mark.parametrize(

@@ -813,7 +813,7 @@ class SimulatedKaggle:
     def _own_benchmark(self, benchmark: str, version: int, call: ApiCall) -> list[TaskSlug]:
         if not self.scenario.has_benchmarks:
             raise error_for_status(call, 404, "No such call.")
-        return self._benchmark(self.username, benchmark, version, call)
+        return self._benchmark(self.username, benchmark.removeprefix(f"{self.username}/"), version, call)
 
     def _run(self, run_id: int, call: ApiCall) -> SimulatedRun:
         if run_id not in self.runs:
