@@ -85,6 +85,7 @@ def test_a_queue_that_is_switched_off(cli: Cli, busy: SimulatedKaggle) -> None:
             "Unknown call /api",
             404,
         ),
+        ({"faults": (Fault("queue_status", status=404, message="<html>"),)}, "<html>", 404),
     ],
 )
 def test_a_server_without_a_status(

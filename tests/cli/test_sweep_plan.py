@@ -246,5 +246,5 @@ def test_a_benchmark_in_a_sweep_file(cli: Cli, kaggle: SimulatedKaggle, folder: 
     kaggle.change(has_benchmarks=False)
     refused = cli("sweep", "sweep.toml", "--dry-run")
     assert refused.exit_code == 1
-    assert "This server cannot list the tasks of a benchmark." in refused.stderr
+    assert "This server cannot list the tasks of a benchmark: its ListBenchmarkTasks does" in refused.stderr
     assert changes(kaggle) == 0

@@ -100,7 +100,9 @@ async def tasks_of_benchmark(
     listed = client.list_tasks(regex=regex, status=status, owner=owner, benchmark=slug, version=version)
     tasks = [task async for task in listed]
     if tasks and await _lists_anything(client, owner):
-        raise UnsupportedByServer("This server cannot list the tasks of a benchmark.")
+        raise UnsupportedByServer(
+            "This server cannot list the tasks of a benchmark: its ListBenchmarkTasks does not know benchmarks."
+        )
     return tasks
 
 
@@ -124,7 +126,9 @@ async def tasks_of_owner(
     """
     tasks = [task async for task in client.list_tasks(regex=regex, status=status, owner=owner)]
     if any(slugify(task.slug.owner_slug) != slugify(owner) for task in tasks):
-        raise UnsupportedByServer("This server cannot list the tasks of an owner.")
+        raise UnsupportedByServer(
+            "This server cannot list the tasks of an owner: its ListBenchmarkTasks does not know owners."
+        )
     return tasks
 
 

@@ -115,7 +115,7 @@ async def watch_queue(
 
 
 async def _fetch(client: Api, models: Sequence[BenchmarkModel]) -> Queue:
-    with needs_call("This server does not say what is in its queue"):
+    with needs_call("This server does not say what is in its queue", names_nothing=True):
         status = await client.queue_status()
     names = {model.version.id: normalize_model(model.version.slug) for model in models if model.version}
     return Queue(tuple(_counts(status, names)), status.settings)
