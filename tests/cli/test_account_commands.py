@@ -156,12 +156,12 @@ def siblings(kaggle: SimulatedKaggle) -> None:
 
 @pytest.mark.usefixtures("siblings")
 def test_siblings_have_names_of_their_own(cli: Cli) -> None:
-    """Configurations and agents of one model are told apart, and values are shown on the scale of their task."""
+    """Configurations and agents of one model are told apart, people see their labels, and values are on their scale."""
     lines = shown(cli("leaderboard", "me/bench").stdout).splitlines()
     assert lines[2:] == [
         "Model M 85.0% N/A",
-        "M Low 50.0% N/A",
-        "M High N/A 85.0%",
+        "M Low (m@low) 50.0% N/A",
+        "M High (m@high) N/A 85.0%",
         "Coder (coder-1) N/A 12.3%",
         "Coder (coder-2) 1 N/A",
     ]

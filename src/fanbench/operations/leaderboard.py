@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fanbench._util import files
 from fanbench.operations.api import Api
 from fanbench.operations.benchmarks import whole_name
-from fanbench.wire.messages import BenchmarkResult, CandidateClass, DisplayType, Leaderboard, TaskResult
+from fanbench.wire.candidates import Candidate
+from fanbench.wire.messages import (
+    BenchmarkResult,
+    CandidateClass,
+    DisplayType,
+    Leaderboard,
+    LeaderboardRow,
+    TaskResult,
+)
 
 __all__ = [
     "LeaderboardTable",
@@ -43,7 +51,7 @@ class LeaderboardTable:
 
     @property
     def names(self) -> list[str]:
-        """The name of each row, with the slug of a configuration or an agent whose name others have, too."""
+        """The name of each row for programs, with the slug of a configuration or agent whose name others have, too."""
         counts = Counter(row.name for row in self.board.rows)
         return [
             f"{row.name} ({row.slug})"
@@ -54,23 +62,32 @@ class LeaderboardTable:
 
     @property
     def cells(self) -> list[list[str]]:
-        """The rows for people, in the server's order: values are on the scale of their task, such as `85.0%`."""
-        return self._cells(lambda result: shown_score(result.result, result.display_type))
+        """The rows for people, in the server's order: values are on the scale of their task, such as `85.0%`.
+
+        The names of configurations and agents are followed by what fanbench calls them: `M High (m@high)`.
+        """
+        names = map(_shown_name, self.board.rows)
+        return self._cells(names, lambda result: shown_score(result.result, result.display_type))
 
     def csv(self) -> str:
         """The rows for programs, with the values as they are stored."""
         text = io.StringIO(newline="")
-        cells = self._cells(lambda result: score(result.result))
+        cells = self._cells(self.names, lambda result: score(result.result))
         csv.writer(text).writerows([self.header, *cells])
         return text.getvalue()
 
-    def _cells(self, read: Callable[[TaskResult], str]) -> list[list[str]]:
+    def _cells(self, names: Iterable[str], read: Callable[[TaskResult], str]) -> list[list[str]]:
         """One cell per task; `N/A` stands for one of which the row has no result."""
         rows = []
-        for name, row in zip(self.names, self.board.rows, strict=True):
+        for name, row in zip(names, self.board.rows, strict=True):
             scores = {result.benchmark_task_slug: read(result) for result in row.task_results}
             rows.append([name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)])
         return rows
+
+
+def _shown_name(row: LeaderboardRow) -> str:
+    label = Candidate.of_row(row).label
+    return row.name if row.kind is CandidateClass.MODEL_VERSION else f"{row.name} ({label})"
 
 
 def score(result: BenchmarkResult | None) -> str:
