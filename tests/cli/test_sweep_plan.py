@@ -237,6 +237,42 @@ def test_a_benchmark_is_swept_and_resumed(cli: Cli, kaggle: SimulatedKaggle, fol
     assert (kaggle.calls["create_task"], kaggle.calls["schedule_runs"]) == (0, 2)
 
 
+@pytest.mark.parametrize(
+    ("later", "line"),
+    [
+        (
+            ["them/x", "them/new"],
+            "has changed since this sweep was planned (them/new added, me/mine removed)",
+        ),
+        ([], "has changed since this sweep was planned (them/x, me/mine removed)"),
+        (None, "cannot be listed now: "),
+        (["them/x", "mine"], None),
+    ],
+)
+def test_a_benchmark_that_has_changed_is_resumed_as_it_was(
+    cli: Cli, kaggle: SimulatedKaggle, folder: Path, later: list[str] | None, line: str | None
+) -> None:
+    """The same command continues with the tasks that were planned, and says what has become of the benchmark."""
+    there = {slug: kaggle.add_task(slug).version_slug(1) for slug in ("them/x", "mine", "them/new")}
+    kaggle.benchmarks["them", "bench"] = [there["them/x"], there["mine"]]
+    command = ("sweep", "--benchmark", "them/bench", "-m", "a", "-y", "--format", "json")
+    assert cli(*command).exit_code == 0
+    del kaggle.benchmarks["them", "bench"]
+    if later is not None:
+        kaggle.benchmarks["them", "bench"] = [there[slug] for slug in later]
+    for _ in range(2):
+        again = cli(*command)
+        assert again.exit_code == 0, again.stderr
+        assert [one["task"] for one in json.loads(again.stdout)] == ["them/x", "me/mine"]
+        assert (line is None and "bench" not in again.stderr) or (line and line in again.stderr)
+    assert kaggle.calls["schedule_runs"] == 2
+    if later:
+        afresh = cli(*command, "--fresh")
+        assert [one["task"] for one in json.loads(afresh.stdout)] == [
+            f"me/{one}" if one == "mine" else one for one in later
+        ]
+
+
 def test_a_benchmark_in_a_sweep_file(cli: Cli, kaggle: SimulatedKaggle, folder: Path) -> None:
     """The key `benchmark` of a sweep file is enough, and a server that cannot list its tasks says so."""
     kaggle.benchmarks["them", "bench"] = [kaggle.add_task("them/x").version_slug(1)]

@@ -301,7 +301,13 @@ def test_a_spec_comes_back_from_the_journal(tmp_path: Path) -> None:
         "enqueue": "auto",
     }
     more = {"datasets": ["a/b"], "models": ["m"], "judge": "j", "output": tmp_path / "out", "repeats": 3}
-    more |= {"rerun": "t:m", "benchmark": "a/b", "efforts": ["low"], "agents": ["coder-1"]}
+    more |= {
+        "rerun": "t:m",
+        "benchmark": "a/b",
+        "benchmark_tasks": ("a/t",),
+        "efforts": ["low"],
+        "agents": ["coder-1"],
+    }
     spec = merge(SweepSpec(tasks=tasks), **limits, **policy, **more)
     assert not [name for name in spec.__struct_fields__ if getattr(spec, name) in (None, ())]
     assert from_json(to_json(spec)) == spec

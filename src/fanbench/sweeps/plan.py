@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,10 @@ from pathlib import Path
 import anyio.to_thread
 
 from fanbench._util.concurrency import Offload, settle
-from fanbench._util.text import first_few, is_pattern
+from fanbench._util.text import error_line, first_few, is_pattern
 from fanbench.errors import FanbenchError, NotFound, TaskFileError, UsageError
 from fanbench.operations.api import Api
-from fanbench.operations.benchmarks import tasks_of_benchmark
+from fanbench.operations.benchmarks import tasks_of_benchmark, whole_name
 from fanbench.operations.candidates import ModelChoice, find_candidates, refuse_misfit
 from fanbench.operations.lookup import task_if_any, username
 from fanbench.operations.models import find_judge
@@ -31,7 +31,7 @@ from fanbench.wire.messages import BenchmarkModel, Run, Task
 from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import fits, join_task, slugify_task
 
-__all__ = ["PlannedTask", "SweepPlan", "make_plan"]
+__all__ = ["PlannedBenchmark", "PlannedTask", "SweepPlan", "make_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,25 @@ class PlannedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedBenchmark:
+    """A benchmark (OWNER/BENCHMARK) whose `tasks` are in the sweep: those that it had when that was planned first.
+
+    `change` says in one line how it differs from that today; it is empty if it does not.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    change: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPlan:
     """Tasks × candidates × repeats, the folder for the results, and the rules to follow.
 
     `models` are the labels of the candidates: models, `MODEL@EFFORT`, and agents. `choice` tells which of them are
     agents, and which models the server does not list. `skipped` are the files of folders that have no task.
     `judge` is the slug of the model behind `judge_llm`, empty for the server's choice. `rerun` are the planned runs to
-    make again, whatever came of them.
+    make again, whatever came of them. `benchmark` is the one whose tasks are run, if any.
     """
 
     tasks: tuple[PlannedTask, ...]
@@ -85,6 +97,7 @@ class SweepPlan:
     skipped: tuple[Path, ...] = ()
     judge: str = ""
     rerun: tuple[PlannedRun, ...] = ()
+    benchmark: PlannedBenchmark | None = None
 
     @property
     def planned_runs(self) -> list[PlannedRun]:
@@ -125,8 +138,11 @@ async def make_plan(
             "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
         )
     sources, skipped = await offload(partial(_read_sources, spec)) if spec.tasks else ([], ())
+    benchmark = None
     if spec.benchmark:
-        sources += await _of_benchmark(client, spec.benchmark, sources)
+        me = await username(client)
+        benchmark, versions = await _look_at_benchmark(client, spec.benchmark, spec.benchmark_tasks, me)
+        sources += _of_benchmark(benchmark, versions, sources, me)
     judge = await find_judge(client, spec.judge, available)
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
@@ -173,6 +189,7 @@ async def make_plan(
         choice=choice,
         skipped=skipped,
         rerun=_reruns(spec.rerun, planned),
+        benchmark=benchmark,
     )
 
 
@@ -319,27 +336,66 @@ def _is_other_format(one: Path, other: Path) -> bool:
     return one != other and one.with_suffix("") == other.with_suffix("")
 
 
-async def _of_benchmark(client: Api, benchmark: str, named: Sequence[_Source]) -> list[_Source]:
-    """Return the tasks of a benchmark that are not named otherwise. They are run as they are on the server.
+async def _look_at_benchmark(
+    client: Api, name: str, planned: tuple[str, ...] | None, me: str
+) -> tuple[PlannedBenchmark, dict[str, int]]:
+    """Return a benchmark with its tasks, and the versions of those that it has now.
+
+    The tasks are those that were `planned` before, if that was done: then nothing that has become of the benchmark is
+    an error.
 
     Raises:
         UsageError: The benchmark has no tasks, or its name is not valid.
         NotFound: It does not exist.
         UnsupportedByServer: The server cannot list its tasks.
     """
-    me, listed = await username(client), await tasks_of_benchmark(client, benchmark)
+    name = "/".join(await whole_name(client, name))
+    try:
+        listed = await tasks_of_benchmark(client, name)
+    except FanbenchError as error:
+        if planned is None:
+            raise
+        return PlannedBenchmark(
+            name, planned, f"The benchmark {name} cannot be listed now: {error_line(str(error))}"
+        ), {}
+    versions = {
+        task.slug.task_slug if task.slug.owner_slug == me else join_task(task.slug): task.slug.version_number
+        for task in listed
+    }
+    if planned is not None:
+        return PlannedBenchmark(name, planned, _change(name, planned, versions)), versions
     if not listed:
         raise UsageError(
-            f"The benchmark '{benchmark}' has no tasks.",
-            hint=f"Add some with `fanbench benchmarks add {benchmark} TASK`.",
+            f"The benchmark '{name}' has no tasks.",
+            hint=f"Add some with `fanbench benchmarks add {name} TASK`.",
         )
-    known, found = {source.slug for source in named}, list[_Source]()
-    for task in listed:
-        whole = join_task(task.slug)
-        slug = task.slug.task_slug if task.slug.owner_slug == me else whole
-        if not known & {slug, whole}:
-            found.append(_Source(slug, benchmark_version=task.slug.version_number))
-    return found
+    return PlannedBenchmark(name, tuple(versions)), versions
+
+
+def _change(name: str, planned: Sequence[str], now: Collection[str]) -> str:
+    """Say in one line how the tasks that a benchmark has `now` differ from those that were planned."""
+    added = [slug for slug in now if slug not in planned]
+    gone = [slug for slug in planned if slug not in now]
+    parts = [f"{first_few(added)} added"] if added else []
+    parts += [f"{first_few(gone)} removed"] if gone else []
+    if not parts:
+        return ""
+    return (
+        f"The benchmark {name} has changed since this sweep was planned ({', '.join(parts)}); the sweep keeps its "
+        "tasks. --fresh takes those of today."
+    )
+
+
+def _of_benchmark(
+    benchmark: PlannedBenchmark, versions: Mapping[str, int], named: Sequence[_Source], me: str
+) -> list[_Source]:
+    """Return the tasks of a benchmark that are not named otherwise. They are run as they are on the server."""
+    known = {source.slug for source in named}
+    return [
+        _Source(slug, benchmark_version=versions.get(slug, 0))
+        for slug in benchmark.tasks
+        if not known & {slug, f"{me}/{slug}"}
+    ]
 
 
 # --- The server ---------------------------------------------------------------------------------------------

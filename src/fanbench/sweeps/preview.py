@@ -279,6 +279,7 @@ def preview(
         quotas=left,
         warnings=(
             *(plan.choice.warnings if total["schedule"] else ()),
+            *([plan.benchmark.change] if plan.benchmark and plan.benchmark.change else ()),
             *(f"{file} has no task, and is skipped." for file in plan.skipped),
             *_file_warnings(plan.tasks, tasks),
             *_failed_warnings(known, tasks),

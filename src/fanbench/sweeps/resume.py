@@ -6,16 +6,27 @@ import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+import anyio.to_thread
 import msgspec
 
 from fanbench._util.text import first_few
 from fanbench.errors import JournalError, SweepError, UsageError
+from fanbench.operations.api import Api
+from fanbench.operations.benchmarks import whole_name
 from fanbench.results.scales import Scale
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan
-from fanbench.sweeps.spec import SweepSpec, TaskChoice, merge, to_json, to_path
+from fanbench.sweeps.spec import DEFAULT_OUTPUT, SweepSpec, TaskChoice, merge, to_json, to_path
 
-__all__ = ["Saved", "read_saved", "refuse_other_sweep", "resumed", "saved_text", "spec_of"]
+__all__ = [
+    "Saved",
+    "read_saved",
+    "refuse_other_sweep",
+    "resumed",
+    "saved_text",
+    "spec_of",
+    "with_planned_benchmark",
+]
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +67,8 @@ def spec_of(plan: SweepPlan) -> SweepSpec | None:
     models, agents = _kinds(plan.models, plan.choice.agents)
     return SweepSpec(
         tasks=tuple(tasks),
+        benchmark=plan.benchmark.name if plan.benchmark else None,
+        benchmark_tasks=plan.benchmark.tasks if plan.benchmark else None,
         models=models,
         agents=agents,
         judge=plan.judge or None,
@@ -107,19 +120,40 @@ def resumed(root: Path) -> SweepSpec:
         UsageError: There is no sweep, or none that can be planned again.
         JournalError: The journal cannot be read.
     """
-    journal, text = Journal.read(root), None
-    if journal is not None:
-        with journal:
-            text = journal.saved_spec()
-    if text is None:
+    saved = _saved_in(root)
+    if saved is None:
         raise UsageError(
             f"No task is given, and {root} has no sweep to continue.",
             hint="Name task files, patterns such as 'tasks/*.py', or tasks on the server.",
         )
-    spec = read_saved(text).spec
-    if spec is None:
+    if saved.spec is None:
         raise UsageError(f"The sweep in {root} was started by a Python program, which must continue it.")
-    return merge(spec, output=root)
+    return merge(saved.spec, output=root)
+
+
+async def with_planned_benchmark(client: Api, spec: SweepSpec) -> SweepSpec:
+    """Return `spec` with the tasks that its benchmark had when the sweep in its folder was planned, if that is its own.
+
+    Raises:
+        UsageError: The name of the benchmark is not valid.
+        JournalError: The journal cannot be read.
+    """
+    if not spec.benchmark or spec.benchmark_tasks is not None:
+        return spec
+    saved = await anyio.to_thread.run_sync(_saved_in, spec.output or DEFAULT_OUTPUT)
+    before = saved.spec if saved is not None else None
+    if before is None or before.benchmark != "/".join(await whole_name(client, spec.benchmark)):
+        return spec
+    return msgspec.structs.replace(spec, benchmark_tasks=before.benchmark_tasks)
+
+
+def _saved_in(root: Path) -> Saved | None:
+    """Return the sweep of a folder, if it has one."""
+    journal, text = Journal.read(root), None
+    if journal is not None:
+        with journal:
+            text = journal.saved_spec()
+    return None if text is None else read_saved(text)
 
 
 def refuse_other_sweep(text: str, plan: SweepPlan, server: str) -> None:

@@ -265,6 +265,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks × candidates × repeats and how to run them, as the user gave them; `None` where nothing was given.
 
     The tasks of `benchmark` (OWNER/BENCHMARK, or one's own by its slug) come after `tasks`, except those among them.
+    `benchmark_tasks` are those that it had when the sweep was planned first; None before.
     `models` are names and patterns, perhaps `MODEL@EFFORT`, in the order in which they are reported. Those without an
     effort of their own are run at each of `efforts`, if there are any. `agents` are slugs. `datasets` ("owner/slug")
     apply to tasks from files that have none of their own. `judge` is the model behind `judge_llm`. `rerun` are names
@@ -274,6 +275,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: tuple[TaskChoice, ...] = ()
     benchmark: str | None = None
+    benchmark_tasks: tuple[str, ...] | None = None
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     all_models: bool = False

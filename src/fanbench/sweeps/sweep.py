@@ -29,7 +29,7 @@ from fanbench.sweeps.folder import lock_folder, set_aside
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.report import SweepReport, build_report, write_summary
-from fanbench.sweeps.resume import refuse_other_sweep, resumed, saved_text
+from fanbench.sweeps.resume import refuse_other_sweep, resumed, saved_text, with_planned_benchmark
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, CancelPolicy, SweepSpec, classify, merge
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.sweep_file import read_sweep_file
@@ -96,11 +96,25 @@ async def plan_sweep(
         TaskFileError: A file cannot be read, or has an error that a push would refuse.
         NotFound: A task that is named by its slug, or the benchmark, is not on the server.
     """
+    return await _plan(client, tasks, models, options, fresh=False)
+
+
+async def _plan(
+    client: Api,
+    tasks: AnyPath | Sequence[AnyPath],
+    models: str | Sequence[str],
+    options: SweepOptions,
+    *,
+    fresh: bool,
+) -> SweepPlan:
+    """Do what `plan_sweep` does; a `fresh` sweep does not read what is in its folder."""
     # A string is one name, not the sequence of its letters.
     task_list = [tasks] if isinstance(tasks, str | os.PathLike) else list(tasks)
     model_list = [models] if isinstance(models, str) else list(models)
     spec = await anyio.to_thread.run_sync(partial(_make_spec, task_list, model_list, options))
-    return await compare_with_server(client, await make_plan(client, spec))
+    if not fresh:
+        spec = await with_planned_benchmark(client, spec)
+    return await compare_with_server(client, await make_plan(client, spec), fresh=fresh)
 
 
 def _make_spec(tasks: Sequence[AnyPath], models: Sequence[str], options: SweepOptions) -> SweepSpec:
@@ -138,7 +152,7 @@ async def sweep(
     async with AsyncExitStack() as stack:
         if client is None:
             client = await stack.enter_async_context(Client())
-        plan = await plan_sweep(client, tasks, models, **options)
+        plan = await _plan(client, tasks, models, options, fresh=fresh)
         if fresh:
             await anyio.to_thread.run_sync(set_aside, plan.output)
         state = SweepState()

@@ -28,7 +28,7 @@ from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.preview import Preview, preview, read_quotas
 from fanbench.sweeps.report import SweepReport, build_report
-from fanbench.sweeps.resume import refuse_other_sweep
+from fanbench.sweeps.resume import refuse_other_sweep, with_planned_benchmark
 from fanbench.sweeps.spec import SweepSpec
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.sweep import Sweep
@@ -64,7 +64,8 @@ async def prepare(
         return await read_quotas(client) if quotas else None
 
     async def plan_and_compare() -> SweepPlan:
-        return await compare_with_server(client, await make_plan(client, spec), fresh=fresh)
+        wanted = spec if fresh else await with_planned_benchmark(client, spec)
+        return await compare_with_server(client, await make_plan(client, wanted), fresh=fresh)
 
     plan, left = await both(plan_and_compare, ask_quotas)
 
