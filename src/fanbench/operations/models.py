@@ -137,7 +137,7 @@ def runs_on(slug: str, runs: Sequence[Run], asked: Sequence[str], version: int =
     before = f" For the runs of the version before, add --version {version - 1}." if version > 1 else ""
     if not runs:
         raise UnknownModel(
-            f"{task} has no runs, on {names} or on any other model.",
+            f"{task} has no runs, on {names} or on anything else.",
             hint=f"Run `fanbench tasks run {slug} -m {shlex.quote(missing[0])}` to start one.{before}",
         )
     raise UnknownModel(
