@@ -35,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
 LONG = 10_000.0
 RUNNING = RunScript(running=LONG)
 QUEUED = RunScript(queued=LONG)
+RUNNING_ON = RunScript(running=LONG, unreachable=1000)
 
 
 def cancelled(world: World) -> set[str]:
@@ -116,8 +117,7 @@ def test_the_time_limit_of_a_run(tmp_path: Path, policy: CancelPolicy, expected:
 
 def test_a_run_at_its_time_limit_that_cannot_be_cancelled_is_missing(tmp_path: Path) -> None:
     """After a minute of tries, a run whose session cannot be reached is given up as without --cancel."""
-    script = RunScript(running=LONG, unreachable=1000)
-    world = World(tmp_path, Scenario(runs=script), rules=Rules(cancel="all", timeout=50.0))
+    world = World(tmp_path, Scenario(runs=RUNNING_ON), rules=Rules(cancel="all", timeout=50.0))
     assert world.run()
     assert [event.stage for event in world.missing()] == ["timeout"]
     assert 105.0 < world.seconds < 125.0
@@ -245,6 +245,27 @@ def test_an_answer_that_the_process_does_not_live_to_see(tmp_path: Path) -> None
     assert [one.phase for one in world.records.of("t1", "m1")] == [Phase.CANCELLED, Phase.ENDED]
 
 
+def test_runs_that_cannot_be_cancelled_are_followed(tmp_path: Path) -> None:
+    """After too many failures, the sweep says that it follows what is left, or at the deadline that it does not."""
+    scripts = on_models(m1=RunScript.errored(), m2=RunScript(running=200.0, unreachable=1000))
+    rules = Rules(cancel="all", max_failures=MaxFailures(1))
+    world = World(tmp_path, Scenario(runs=scripts), models=2, rules=rules)
+    assert world.run()
+    (event,) = world.of(CancelEnded)
+    assert event.text == (
+        "0 runs cancelled; 1 run left on the server: the server has not stopped it. "
+        "It goes on, and is followed to its end; Ctrl-C twice leaves it."
+    )
+    assert (world.ended.completed, world.ended.running) == (1, 0)
+    at_deadline = World(
+        tmp_path / "b", Scenario(runs=RUNNING_ON), models=2, rules=Rules(cancel="all", deadline=30.0)
+    )
+    assert at_deadline.run()
+    (event,) = at_deadline.of(CancelEnded)
+    assert event.text == "0 runs cancelled; 2 runs left on the server: the server has not stopped them"
+    assert at_deadline.ended.running == 2
+
+
 def test_a_run_that_goes_on_after_all(tmp_path: Path) -> None:
     """A run that could not be cancelled, and errors later, is a failure of its model like any other."""
     script = RunScript(running=200.0, unreachable=1000, end=RunState.ERRORED, error="ValueError: no")
@@ -262,7 +283,7 @@ def test_runs_of_servers_that_do_not_name_them(tmp_path: Path) -> None:
     assert world.run()
     (event,) = world.of(CancelEnded)
     assert (event.cancelled, event.left) == (0, 1)
-    assert event.error == "it is not certain that this sweep scheduled them"
+    assert event.error == "it is not certain that this sweep scheduled it"
     assert world.kaggle.calls["cancel_runs"] == 0
 
 

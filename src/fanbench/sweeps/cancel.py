@@ -89,8 +89,11 @@ class Canceller:
             if late:
                 await self._cancel_late(late)
 
-    async def cancel_all(self, policy: CancelPolicy) -> None:
-        """Cancel all runs in the scope of `policy`, and say what has come of it. This takes a minute at most."""
+    async def cancel_all(self, policy: CancelPolicy, *, ends: bool = False) -> None:
+        """Cancel all runs in the scope of `policy`, and say what has come of it. This takes a minute at most.
+
+        If the sweep `ends` then, it does not follow those that are left.
+        """
         self.at_work = True
         before = self._cancelled
 
@@ -103,13 +106,15 @@ class Canceller:
         finally:
             left = [run for run in self._active() if policy == "all" or run.state in _QUEUED]
             if left and not error:
+                those = "it" if len(left) == 1 else "them"
                 unsure = not rest()
                 error = (
-                    "it is not certain that this sweep scheduled them"
+                    f"it is not certain that this sweep scheduled {those}"
                     if unsure
-                    else "the server has not stopped them"
+                    else f"the server has not stopped {those}"
                 )
-            self._emit(CancelEnded(self._cancelled - before, len(left), error if left else ""))
+            followed = bool(left) and not ends
+            self._emit(CancelEnded(self._cancelled - before, len(left), error if left else "", followed))
             self.at_work = self._wanted != "never"
 
     async def _cancel_late(self, late: list[tuple[ActiveRun, Callable[[], None]]]) -> None:

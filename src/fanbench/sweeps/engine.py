@@ -117,7 +117,7 @@ class Engine:
             await self._canceller.run()
         context.drain(DrainReason.DEADLINE, f"{seconds:.12g} s are over")
         if context.rules.cancel != "never":
-            await self._canceller.cancel_all(context.rules.cancel)
+            await self._canceller.cancel_all(context.rules.cancel, ends=True)
         scope.cancel()
 
     # --- Start ---

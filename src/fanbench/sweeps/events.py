@@ -454,16 +454,30 @@ class Draining(_OwnEvent, frozen=True):
 
 
 class CancelEnded(_OwnEvent, frozen=True):
-    """The sweep has `cancelled` runs that it leaves on the server, but not `left` ones, because of the `error`."""
+    """The sweep has `cancelled` runs that it leaves on the server, but not `left` ones, because of the `error`.
+
+    `followed` tells whether the sweep goes on until these have ended.
+    """
 
     cancelled: int
     left: int
     error: str = ""
+    followed: bool = False
 
     @property
     def text(self) -> str:
-        left = f"; {many(self.left, 'run')} left on the server: {error_line(self.error)}" if self.left else ""
-        return f"{many(self.cancelled, 'run')} cancelled{left}"
+        done = f"{many(self.cancelled, 'run')} cancelled"
+        if not self.left:
+            return done
+        left = f"{done}; {many(self.left, 'run')} left on the server: {error_line(self.error)}"
+        if not self.followed:
+            return left
+        goes_on = (
+            "It goes on, and is followed to its end; Ctrl-C twice leaves it."
+            if self.left == 1
+            else "They go on, and are followed to their ends; Ctrl-C twice leaves them."
+        )
+        return f"{left.rstrip('.')}. {goes_on}"
 
 
 class SweepEnded(_OwnEvent, frozen=True):

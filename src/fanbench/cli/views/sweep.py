@@ -7,6 +7,7 @@ from functools import partial
 
 import anyio.to_thread
 import click
+from msgspec import structs
 
 from fanbench._util.text import many
 from fanbench.cli.command import Settings
@@ -173,7 +174,7 @@ class SweepView:
                 sweep.cancel()
                 async for event in sweep:
                     if isinstance(event, CancelEnded):
-                        self.settings.output.note(event.text)
+                        self.settings.output.note(structs.replace(event, followed=False).text)
                         return
 
         call(self.settings, cancel)
