@@ -336,6 +336,17 @@ def test_a_run_that_someone_else_cancels(tmp_path: Path, is_local: bool) -> None
     check_resumed(world, 2)
 
 
+def test_a_run_that_someone_else_cancels_between_two_processes(tmp_path: Path) -> None:
+    """The next process finds after a minute that it is gone, and makes it again."""
+    world = World(tmp_path, Scenario(runs=on_models(m1=RUNNING)))
+    assert not world.run(stop_after=30.0)
+    world.kaggle.runs[1001].cancel(world.kaggle.now(), include_active=True)
+    assert world.run()
+    assert (world.ended.completed, world.ended.cancelled) == (1, 0)
+    assert [one.phase for one in world.attempts()] == [Phase.CANCELLED, Phase.ENDED]
+    assert world.seconds < 120.0
+
+
 class Blinking(MortalKaggle):
     """Between the seconds 30 and 60, lists are empty."""
 

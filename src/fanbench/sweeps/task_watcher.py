@@ -316,12 +316,13 @@ class TaskWatcher(RunWatcher):
     def _record_cancelled(self, runs: Sequence[ActiveRun]) -> None:
         """Record runs that were cancelled.
 
-        Those that an earlier process has cancelled are due again, and so are those for which another's run was taken
-        that is gone.
+        Those that were cancelled before this process began are due again, and so are those for which another's run was
+        taken that is gone.
         """
         self._context.canceller.record(runs)
         for run in runs:
-            wanted = run.cancel_asked_at is not None or run.taken_over
+            never_seen = run.state is None
+            wanted = run.cancel_asked_at is not None or never_seen or run.taken_over
             if wanted and self._context.drain_reason is None and not run.being_cancelled:
                 self._task.add_due(run.planned_run, first=True)
 
