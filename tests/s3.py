@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,11 +119,10 @@ class FaultyS3:
                     self.close_connection = True
 
             def forward(self, body: bytes) -> None:
-                connection = HTTPConnection(urlsplit(behind).netloc, timeout=30)
-                connection.request(self.command, self.path, body, dict(self.headers))
-                answer = connection.getresponse()
-                self.reply(answer.status, dict(answer.getheaders()), answer.read())
-                connection.close()
+                with closing(HTTPConnection(urlsplit(behind).netloc, timeout=30)) as connection:
+                    connection.request(self.command, self.path, body, dict(self.headers))
+                    answer = connection.getresponse()
+                    self.reply(answer.status, dict(answer.getheaders()), answer.read())
 
             def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
                 self.send_response_only(status)
