@@ -145,11 +145,8 @@ async def test_racing_runs_of_a_model_are_one(database: Path | str) -> None:
             await two.update(RunRow, other.id, state=RunState.ERRORED)
 
 
-async def test_a_run_whose_answer_was_lost_is_added_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the connection breaks after a run was added, `add_run` returns that run, and a reason for one of others."""
-    version = await store.add_version("t", [])
+def lose_two_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the connection break after each of the next two changes, which have been made."""
     change, breaks = store._change, iter([True, True, False])
 
     @contextlib.asynccontextmanager
@@ -160,6 +157,14 @@ async def test_a_run_whose_answer_was_lost_is_added_once(
             raise OperationalError("INSERT", {}, psycopg.OperationalError("server closed the connection"))
 
     monkeypatch.setattr(store, "_change", lossy)
+
+
+async def test_a_run_whose_answer_was_lost_is_added_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the connection breaks after a run was added, `add_run` returns that run, and a reason for one of others."""
+    version = await store.add_version("t", [])
+    lose_two_answers(store, monkeypatch)
     run = await store.add_run(version.id, "m", "judge")
     assert isinstance(run, RunRow)
     assert await store.unfinished() == ([version.id], [run.id])
@@ -207,16 +212,7 @@ async def test_a_run_of_the_queue_whose_answer_was_lost(
 ) -> None:
     """If the connection breaks after a run was put beside others, there is still only one of it."""
     version = await store.add_version("t", [])
-    change, breaks = store._change, iter([True, True, False])
-
-    @contextlib.asynccontextmanager
-    async def lossy() -> AsyncIterator[AsyncSession]:
-        async with change() as session:
-            yield session
-        if next(breaks, False):
-            raise OperationalError("INSERT", {}, psycopg.OperationalError("server closed the connection"))
-
-    monkeypatch.setattr(store, "_change", lossy)
+    lose_two_answers(store, monkeypatch)
     run = await store.add_run(version.id, "m", enqueue=Enqueue(skip=SkipPolicy.ALL))
     assert isinstance(run, RunRow)
     assert await store.unfinished() == ([version.id], [run.id])
