@@ -8,11 +8,12 @@ import secrets
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import anyio
 import psycopg
 import pytest
@@ -388,6 +389,30 @@ async def test_racing_starts_migrate_once(database: Path | str) -> None:
         for _ in range(3):
             tasks.start_soon(open_and_push)
     assert sorted(row.version for row in opened) == [1, 2, 3]
+
+
+def test_a_server_that_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose store is cancelled in any operation of SQLite, also while it opens or closes, ends."""
+    path = tmp_path / "state.sqlite"
+    execute: Callable[..., Awaitable[Any]] = aiosqlite.Connection._execute
+
+    async def use(interrupted: int) -> bool:
+        operations = itertools.count(1)
+        with anyio.CancelScope() as scope:
+
+            async def interrupt(*args: Any, **kwargs: Any) -> Any:
+                if next(operations) == interrupted:
+                    scope.cancel()
+                return await execute(*args, **kwargs)
+
+            monkeypatch.setattr(aiosqlite.Connection, "_execute", interrupt)
+            async with Store.open(path) as store, anyio.create_task_group() as tasks:
+                tasks.start_soon(store.add_version, "a", [])
+                await store.add_version("b", [])
+        return next(operations) <= interrupted
+
+    points = itertools.takewhile(lambda point: not anyio.run(use, point), itertools.count(1))
+    assert len(list(points)) > 10
 
 
 async def test_a_newer_database_is_refused(database: Path | str) -> None:

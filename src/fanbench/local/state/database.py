@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "is_unreachable",
     "open_engine",
     "shown",
+    "uninterrupted",
 ]
 
 _log = structlog.get_logger(__name__)
@@ -84,8 +86,9 @@ async def open_engine(database: Path | str) -> AsyncIterator[AsyncEngine]:
     engine = _async_engine(database, **pool)
     try:
         try:
-            async with engine.connect() as connection:
-                revision = await connection.run_sync(_revision)
+            with uninterrupted(engine):
+                async with engine.connect() as connection:
+                    revision = await connection.run_sync(_revision)
             if revision and revision not in REVISIONS:
                 raise LocalServerError(
                     f"The database {shown(database)} belongs to a newer fanbench: its schema is {revision!r}, and "
@@ -98,7 +101,16 @@ async def open_engine(database: Path | str) -> AsyncIterator[AsyncEngine]:
             raise _unusable(database, error) from None
         yield engine
     finally:
-        await engine.dispose()
+        with uninterrupted(engine):
+            await engine.dispose()
+
+
+def uninterrupted(engine: AsyncEngine) -> AbstractContextManager[object]:
+    """Put off a cancellation until the end of the block, unless the database is far away.
+
+    A cancelled operation of aiosqlite 0.22 can close its connection twice, and then waits without end.
+    """
+    return anyio.CancelScope(shield=True) if engine.dialect.name == "sqlite" else nullcontext()
 
 
 def _async_engine(database: Path | str, **settings: Any) -> AsyncEngine:
@@ -127,8 +139,15 @@ def _configure(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+        for pragma in ("busy_timeout=10000", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # Of two that change a new file at the same time, SQLite refuses one at once, whatever its time-out. The
+            # other one changes the file for both.
+            if error.sqlite_errorname != "SQLITE_BUSY":
+                raise
         cursor.close()
 
 
@@ -149,7 +168,8 @@ def _migrate(database: Path | str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    engine = create_engine(_url(database))
+    patience = {"timeout": RECONNECT_SECONDS} if isinstance(database, Path) else {}
+    engine = create_engine(_url(database), connect_args=patience)
     try:
         with engine.begin() as connection:
             if isinstance(database, Path):

@@ -17,7 +17,13 @@ from sqlalchemy import Float, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from fanbench.local.state.database import RECONNECT_SECONDS, is_duplicate, is_unreachable, open_engine
+from fanbench.local.state.database import (
+    RECONNECT_SECONDS,
+    is_duplicate,
+    is_unreachable,
+    open_engine,
+    uninterrupted,
+)
 from fanbench.local.state.tables import (
     LIVE_RUNS,
     PENDING_CREATIONS,
@@ -67,7 +73,8 @@ def _again(method: Method) -> Method:
 
 class Store:
     def __init__(self, engine: AsyncEngine) -> None:
-        self._session = async_sessionmaker(engine, expire_on_commit=False)
+        self._engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
         # SQLite lets one connection write at a time, and the others try again and again.
         self._writing = anyio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._usage: list[dict[str, Any]] = []
@@ -105,9 +112,15 @@ class Store:
             pause = min(2 * pause, 2.0)
 
     @asynccontextmanager
+    async def _session(self) -> AsyncIterator[AsyncSession]:
+        with uninterrupted(self._engine):
+            async with self._sessions() as session:
+                yield session
+
+    @asynccontextmanager
     async def _change(self) -> AsyncIterator[AsyncSession]:
         """A transaction that writes. It begins once the database is there: until then, nothing can happen twice."""
-        async with self._writing, self._session.begin() as session:
+        async with self._writing, self._session() as session, session.begin():
             await self._patiently(session.connection)
             yield session
 
