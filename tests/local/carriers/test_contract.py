@@ -210,9 +210,11 @@ time.sleep(600)
 @pytest.mark.slow
 async def test_worker_folders_are_emptied(ray_rig: RayRig) -> None:
     """Nothing of an ended run is left on its machine."""
-    outcome, _ = await carry_out(ray_rig, job_of("open('secret.txt', 'w').write('x')"))
+    job = job_of("open('secret.txt', 'w').write('x')")
+    outcome, _ = await carry_out(ray_rig, job)
     assert outcome.failure is None
-    assert [*ray_rig.nodes.folder.glob("workers/worker-*/runs/*")] == []
+    assert [*ray_rig.nodes.folder.glob("workers/worker-*")] != []
+    assert [*ray_rig.nodes.folder.glob(f"workers/worker-*/{job.name}")] == []
 
 
 @pytest.mark.slow

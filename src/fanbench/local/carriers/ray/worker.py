@@ -245,8 +245,6 @@ class _Worker:
                     mailbox.put(obstacle)
                 mailbox.put(last)
             finally:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
                 mailbox.put(None)
 
     async def _end_of(
@@ -271,6 +269,10 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - the server must learn of it, whatever it is
             traceback.print_exc()  # into Ray's log of this worker
             return Refused(f"The worker on the node {_node()} failed: {last_line(str(error)) or repr(error)}")
+        finally:
+            # Before the server learns of the end: then, nothing of the run is left here.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
     def _check_datasets(self, job: NotebookJob) -> None:
         if gone := [name for name in job.datasets if find_dataset(self._datasets, name) is None]:
