@@ -103,6 +103,7 @@ async def _own_answer(kaggle: SimulatedKaggle, method: str, body: bytes, fault: 
 
 
 async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | HttpAnswer:
+    """Make the call of a request on the simulation: one of those of tasks here, then runs, then the others."""
     match method:
         case "CreateBenchmarkTask":
             create = decode(body, CreateTaskRequest)
@@ -142,6 +143,12 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
         case "DeleteBenchmarkTask":
             await kaggle.delete_task(join_task(decode(body, TaskRequest).slug))
             return Message()
+        case _:
+            return await _call_of_runs(kaggle, method, body)
+
+
+async def _call_of_runs(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | HttpAnswer:
+    match method:
         case "BatchScheduleBenchmarkTaskRuns":
             batch = decode(body, BatchScheduleRequest)
             results = [
@@ -186,6 +193,12 @@ async def _call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | 
             run = decode(body, RunRequest)
             files, damage = await kaggle.open_output(run.run_id, include_source=run.include_source)
             return _zip_answer(_zip(tuple(files.items())), damage)
+        case _:
+            return await _other_call(kaggle, method, body)
+
+
+async def _other_call(kaggle: SimulatedKaggle, method: str, body: bytes) -> Message | HttpAnswer:
+    match method:
         case "ListBenchmarkModels":
             return ListModelsResponse(benchmark_models=await kaggle.list_models())
         case "ListBenchmarkModelVersionConfigs":
