@@ -128,15 +128,7 @@ async def make_plan(
         FanbenchError: The server does not answer.
     """
     rules = rules_of(spec)
-    if not (spec.tasks or spec.benchmark):
-        hint = "Name task files, patterns such as 'tasks/*.py', or slugs."
-        raise UsageError("No task is given.", hint=hint)
-    if spec.all_models and spec.models:
-        raise UsageError("models and all_models cannot be used together.", hint="Leave one of them out.")
-    if not (spec.all_models or spec.models or spec.agents):
-        raise UsageError(
-            "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
-        )
+    _refuse_incomplete(spec)
     sources, skipped = await offload(partial(_read_sources, spec)) if spec.tasks else ([], ())
     benchmark = None
     if spec.benchmark:
@@ -146,41 +138,19 @@ async def make_plan(
     judge = await find_judge(client, spec.judge, available)
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
-    for source, task in zip(sources, seen, strict=True):
-        if task is not None:
-            refuse_misfit(source.slug, task, choice)
     # By their full names "me/task" and "task" may be the same task.
     by_name: dict[str, _Source] = {}
     for source, task in zip(sources, seen, strict=True):
         if task is not None:
-            other = by_name.setdefault(f"{task.slug.owner_slug}/{task.slug.task_slug}", source)
+            refuse_misfit(source.slug, task, choice)
+            other = by_name.setdefault(join_task(task.slug), source)
             if other is not source:
                 raise _duplicate(other, source)
-    tasks = []
-    for source, task, notebook in zip(sources, seen, notebooks, strict=True):
-        if notebook is not None:
-            identity = content_identity(notebook, source.datasets)
-        else:
-            identity = version_identity(task.slug.version_number if task else 0)
-        warnings = source.content.warnings([source.slug]) if source.content else ()
-        tasks.append(
-            PlannedTask(
-                source.slug,
-                identity,
-                task,
-                source.file,
-                notebook,
-                source.datasets,
-                warnings,
-                source.scale,
-                source.content.page if source.content else None,
-                source.benchmark_version,
-            )
-        )
+    tasks = tuple(map(_planned_task, sources, seen, notebooks))
     repeats = 1 if spec.repeats is None else spec.repeats
     planned = expand_runs((task.slug for task in tasks), choice.labels, repeats)
     return SweepPlan(
-        tasks=tuple(tasks),
+        tasks=tasks,
         models=choice.labels,
         output=spec.output or DEFAULT_OUTPUT,
         repeats=repeats,
@@ -190,6 +160,37 @@ async def make_plan(
         skipped=skipped,
         rerun=_reruns(spec.rerun, planned),
         benchmark=benchmark,
+    )
+
+
+def _refuse_incomplete(spec: SweepSpec) -> None:
+    if not (spec.tasks or spec.benchmark):
+        hint = "Name task files, patterns such as 'tasks/*.py', or slugs."
+        raise UsageError("No task is given.", hint=hint)
+    if spec.all_models and spec.models:
+        raise UsageError("models and all_models cannot be used together.", hint="Leave one of them out.")
+    if not (spec.all_models or spec.models or spec.agents):
+        raise UsageError(
+            "No model is given.", hint="Name one or more with -m. `fanbench tasks models` lists them."
+        )
+
+
+def _planned_task(source: _Source, seen: Task | None, notebook: str | None) -> PlannedTask:
+    if notebook is not None:
+        identity = content_identity(notebook, source.datasets)
+    else:
+        identity = version_identity(seen.slug.version_number if seen else 0)
+    return PlannedTask(
+        source.slug,
+        identity,
+        seen,
+        source.file,
+        notebook,
+        source.datasets,
+        source.content.warnings([source.slug]) if source.content else (),
+        source.scale,
+        source.content.page if source.content else None,
+        source.benchmark_version,
     )
 
 

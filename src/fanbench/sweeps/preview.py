@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,7 +43,6 @@ from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.power import known_items, power_sentences
 from fanbench.sweeps.reruns import Reruns
-from fanbench.sweeps.spec import Rules
 from fanbench.wire.candidates import requests_for
 from fanbench.wire.messages import CreationState, Run
 
@@ -200,12 +199,10 @@ class Preview:
         ]
 
     def _offer(self) -> Iterator[str]:
-        if offered := sum(task.offered for task in self.tasks):
-            is_one = offered == 1
-            yield (
-                f"{many(offered, 'run')} of {'this version is' if is_one else 'these versions are'} on the server: "
-                f"--adopt takes {'it' if is_one else 'them'}."
-            )
+        if (offered := sum(task.offered for task in self.tasks)) == 1:
+            yield "1 run of this version is on the server: --adopt takes it."
+        elif offered:
+            yield f"{many(offered, 'run')} of these versions are on the server: --adopt takes them."
 
     @property
     def record(self) -> dict[str, Any]:
@@ -244,6 +241,7 @@ def preview(
         runs[planned_run.task].append(planned_run)
     tasks = tuple(
         _preview_task(
+            plan,
             task,
             push_step(
                 known.get(task.slug),
@@ -255,9 +253,7 @@ def preview(
             runs[task.slug],
             attempts,
             reruns,
-            plan.rules,
             items.get(task.slug),
-            plan.choice.agents,
         )
         for task in plan.tasks
     )
@@ -298,14 +294,13 @@ def preview(
 
 
 def _preview_task(
+    plan: SweepPlan,
     task: PlannedTask,
     push: PushStep,
     planned_runs: Sequence[PlannedRun],
     attempts: Mapping[PlannedRun, Sequence[Attempt]],
     reruns: Reruns,
-    rules: Rules,
     items: int | None,
-    agents: Collection[str],
 ) -> TaskPreview:
     """Preview one task, with an estimate of its calls. The plan itself has already made one call per task.
 
@@ -316,6 +311,7 @@ def _preview_task(
 
     Retries, runs that are refused while another is in flight, and runs that take hours need more.
     """
+    rules = plan.rules
     mine = {each: of_identity(attempts.get(each, ()), task.identity) for each in planned_runs}
     steps = {
         each: next_step(
@@ -339,7 +335,8 @@ def _preview_task(
     pushed = push.needs_push and counts.schedule > 0
     taken = there if rules.adopt else {}
     due = [each for each, step in steps.items() if step is Step.SCHEDULE and each not in taken]
-    rounds = len({each.repeat for each in due}) * len(requests_for({each.model for each in due}, agents))
+    requests = requests_for({each.model for each in due}, plan.choice.agents)
+    rounds = len({each.repeat for each in due}) * len(requests)
     under_way = counts.adopt + counts.schedule + counts.find + counts.watch
     calls = 1 + CREATION_POLLS if pushed else 0
     calls += 1 + rules.adopt + rounds if counts.schedule or counts.adopt else 0
