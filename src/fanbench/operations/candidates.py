@@ -215,7 +215,7 @@ async def _check_efforts(client: Api, labels: Sequence[str], available: Sequence
     except (ApiError, ConnectionFailed):
         known = None
     lines = []
-    for model, efforts in wanted.items() if known else ():
+    for model, efforts in wanted.items():
         has = known.get(model, efforts) if known else efforts
         if lacking := [effort for effort in efforts if effort not in has]:
             takes = f"takes {', '.join(has)}" if has else "takes no effort"
@@ -231,10 +231,6 @@ async def _check_efforts(client: Api, labels: Sequence[str], available: Sequence
     return known is not None
 
 
-_AGENTS_ONLY = "Name agents with --agent, and no models."
-_MODELS_ONLY = "Name models with -m, and no agents."
-
-
 def refuse_misfit(slug: str, task: Task, choice: ModelChoice) -> None:
     """Refuse candidates that the task is not run on, if the server says what it is run on.
 
@@ -243,7 +239,9 @@ def refuse_misfit(slug: str, task: Task, choice: ModelChoice) -> None:
     """
     kind = task.candidate_type
     if kind == CandidateType.AGENTS and len(choice.agents) < len(choice.labels):
-        raise UsageError(f"Task '{slug}' is run on agents, not on models.", hint=_AGENTS_ONLY)
+        hint = "Name agents with --agent, and no models."
+        raise UsageError(f"Task '{slug}' is run on agents, not on models.", hint=hint)
     on_models = kind in (CandidateType.MODEL_VERSIONS, CandidateType.MODEL_VERSION_CONFIGS)
     if on_models and choice.agents:
-        raise UsageError(f"Task '{slug}' is run on models, not on agents.", hint=_MODELS_ONLY)
+        hint = "Name models with -m, and no agents."
+        raise UsageError(f"Task '{slug}' is run on models, not on agents.", hint=hint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -55,11 +56,11 @@ async def _look(client: Api, task: Task) -> str | None:
     slug, version = join_task(task.slug), task.slug.version_number
     try:
         details = await client.get_task(slug, version=version, include_definition=True)
-        definition = details.definition
-        if definition is not None and definition.notebook is None:
-            return ""  # a Docker image, or a Harbor task: no notebook is the same
-        if definition is not None and definition.notebook is not None and definition.notebook.content:
-            return _digest(definition.notebook.content)
+        if details.definition is not None:
+            if details.definition.notebook is None:
+                return ""  # a Docker image, or a Harbor task: no notebook is the same
+            if content := details.definition.notebook.content:
+                return _digest(content)
         runs = [run for run in await runs_of(client, slug, version=version) if run.state.terminal]
         if not runs:
             return None
@@ -104,9 +105,7 @@ def _read(kept: Path | None) -> str | None:
 
 
 def _write(kept: Path | None, digest: str) -> None:
-    try:
-        if kept is not None:
+    if kept is not None:
+        with suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             files.write(kept, digest, durable=False)
-    except OSError:
-        return

@@ -18,7 +18,6 @@ from fanbench.wire.messages import (
     CandidateClass,
     DisplayType,
     Leaderboard,
-    LeaderboardRow,
     TaskResult,
 )
 
@@ -66,7 +65,12 @@ class LeaderboardTable:
 
         The names of configurations and agents are followed by what fanbench calls them: `M High (m@high)`.
         """
-        names = map(_shown_name, self.board.rows)
+        names = [
+            row.name
+            if row.kind is CandidateClass.MODEL_VERSION
+            else f"{row.name} ({Candidate.of_row(row).label})"
+            for row in self.board.rows
+        ]
         return self._cells(names, lambda result: shown_score(result.result, result.display_type))
 
     def csv(self) -> str:
@@ -83,11 +87,6 @@ class LeaderboardTable:
             scores = {result.benchmark_task_slug: read(result) for result in row.task_results}
             rows.append([name, *(scores.get(slug, NO_SCORE) for slug in self.tasks)])
         return rows
-
-
-def _shown_name(row: LeaderboardRow) -> str:
-    label = Candidate.of_row(row).label
-    return row.name if row.kind is CandidateClass.MODEL_VERSION else f"{row.name} ({label})"
 
 
 def score(result: BenchmarkResult | None) -> str:

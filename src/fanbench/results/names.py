@@ -37,15 +37,14 @@ def find_model(asked: str, models: Sequence[str]) -> str:
 def _matches(asked: str, models: Sequence[str]) -> list[str]:
     # What follows an @ is an effort, or a version, which results have after a hyphen.
     plain = asked.replace("@", "-")
-    find, spellings = (_like, (asked, plain)) if is_pattern(asked) else (_called, (_label(asked), plain))
-    found = next((found for name in spellings if (found := find(name, models))), [])
-    if not found:
+    if is_pattern(asked):
+        found = [[model for model in models if fits(model, pattern)] for pattern in (asked, plain)]
+    else:
+        owner, slash, _ = asked.rpartition("/")
+        found = [_called(name, models) for name in (f"{owner}{slash}{normalize_label(asked)}", plain)]
+    if not any(found):
         raise UnknownModel(f"There are no results of {asked}. The models are {', '.join(models) or 'none'}.")
-    return found
-
-
-def _like(pattern: str, models: Sequence[str]) -> list[str]:
-    return [model for model in models if fits(model, pattern)]
+    return found[0] or found[1]
 
 
 def _called(name: str, models: Sequence[str]) -> list[str]:
@@ -57,12 +56,6 @@ def _called(name: str, models: Sequence[str]) -> list[str]:
         for model in models
         if same_label(model) == same_label(name) and (not owner or model.rpartition("/")[0] in ("", owner))
     ]
-
-
-def _label(name: str) -> str:
-    """The label that is meant, with the owner of the model if that is written."""
-    owner, slash, _ = name.rpartition("/")
-    return f"{owner}{slash}{normalize_label(name)}"
 
 
 def find_task(asked: str, tasks: Iterable[str]) -> str:

@@ -42,17 +42,15 @@ def pass_rates(scores: Scores, model: str, k: int) -> PassRates | None:
     """
     tasks = passing_tasks(scores)
     cells = scores.of(model, tasks)
-    if not tasks or len(cells) < len(tasks) or not all(_has_repeats(cell, k) for cell in cells):
+    if not tasks or len(cells) < len(tasks):
+        return None
+    if any(cell.totals.get(item, (0.0, 0))[1] < k for cell in cells for item in cell.items):
         return None
     return PassRates(
         k,
         fmean(fmean(pass_at_k(passed, number, k) for passed, number in _attempts(cell)) for cell in cells),
         fmean(fmean(pass_hat_k(passed, number, k) for passed, number in _attempts(cell)) for cell in cells),
     )
-
-
-def _has_repeats(cell: Cell, k: int) -> bool:
-    return all(cell.totals.get(item, (0.0, 0))[1] >= k for item in cell.items)
 
 
 def _attempts(cell: Cell) -> Iterator[tuple[int, int]]:

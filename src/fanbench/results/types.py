@@ -146,13 +146,10 @@ class RunResult:
     @property
     def contradiction(self) -> str:
         """What a person is told of a result that is `contradicted`."""
-        said, found = (result_text(value, 12) or "nothing" for value in (self.server_result, self._number))
+        number = None if isinstance(self.value, dict) else self.value
+        said, found = (result_text(value, 12) or "nothing" for value in (self.server_result, number))
         run = f"Run {self.run_id} of " if self.run_id is not None else ""
         return f"{run}{self.task} on {self.model}: the server says {said}, and the run file {found}."
-
-    @property
-    def _number(self) -> bool | float | None:
-        return None if isinstance(self.value, dict) else self.value
 
     @property
     def errored(self) -> bool:

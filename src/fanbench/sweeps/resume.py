@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import anyio.to_thread
@@ -78,12 +78,10 @@ def spec_of(plan: SweepPlan) -> SweepSpec | None:
     )
 
 
-def _kinds(labels: Iterable[str], agents: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _kinds(labels: Sequence[str], agents: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Split the labels of candidates into those of models and those of agents."""
-    named = list(labels)
-    return tuple(each for each in named if each not in agents), tuple(
-        each for each in named if each in agents
-    )
+    models = tuple(label for label in labels if label not in agents)
+    return models, tuple(label for label in labels if label in agents)
 
 
 def saved_text(plan: SweepPlan, server: str) -> str:

@@ -149,10 +149,6 @@ def fits(run: Run, attempt: Attempt) -> bool:
     return not version or not attempt.version or version == attempt.version
 
 
-def _do_nothing() -> None:
-    """What asks for a list of a task that nobody watches."""
-
-
 class TaskRuns:
     """The runs of one task, in memory, indexed so that each change takes constant time.
 
@@ -182,8 +178,8 @@ class TaskRuns:
         self.pending_costs = PendingCosts()
         #: Set when more may be scheduled than before.
         self.wakeup = Wakeup()
-        #: Asks for a list of the runs now.
-        self.hurry: Callable[[], None] = _do_nothing
+        #: Asks for a list of the runs now, once there is a watcher.
+        self.hurry: Callable[[], None] = lambda: None
         #: Runs that ended in an earlier process and lack an output or a log.
         self.uncollected: list[ActiveRun] = []
         self._store = store

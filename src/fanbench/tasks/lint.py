@@ -63,7 +63,8 @@ def lint(
     choose = find_choose(source, commented=not cells.starts)
     if choose and not file.runs_after(choose.line):
         findings += _check_choice(file, tasks, choose)
-        tasks = _without_discarded(tasks, choose.find(tasks))
+        if (chosen := choose.find(tasks)) is not None:  # the others leave no run file
+            tasks = tuple(task if task is chosen else replace(task, run_on_load=False) for task in tasks)
     for function, task in zip(file.functions, tasks, strict=True):
         findings += _check_run(file, function, task)
         findings += _check_name(file, function, task)
@@ -166,15 +167,6 @@ def _check_choice(file: _File, tasks: Sequence[TaskDefinition], choose: ChooseLi
             fix = f"Name one task: {', '.join(task.function for task in tasks)}."
             removed = tuple(task.slug for task in tasks)
             yield Finding("warning", message, *place, fix, "choose", fails=removed)
-
-
-def _without_discarded(
-    tasks: Sequence[TaskDefinition], chosen: TaskDefinition | None
-) -> tuple[TaskDefinition, ...]:
-    """The tasks, of which only the chosen one, if there is one, leaves a run file."""
-    if chosen is None:
-        return tuple(tasks)
-    return tuple(task if task is chosen else replace(task, run_on_load=False) for task in tasks)
 
 
 def _check_run(file: _File, function: TaskFunction, task: TaskDefinition) -> Iterator[Finding]:

@@ -64,12 +64,10 @@ def _read(docstring: str | None, table: dict[str, Any]) -> Metadata:
         description=docstring if block.description is UNSET else block.description.strip(),
         tags=None if block.tags is UNSET else tuple(block.tags),
         provenance=None if block.provenance is UNSET else block.provenance.strip(),
-        citations=None if block.citations is UNSET else tuple(map(_citation, block.citations)),
+        citations=None
+        if block.citations is UNSET
+        else tuple(Citation(title=each.title, url=each.url) for each in block.citations),
     )
     if page.problem:
         raise ValueError(f"{page.problem[0].lower()}{page.problem[1:]}")
     return page
-
-
-def _citation(found: _Reference) -> Citation:
-    return Citation(title=found.title, url=found.url)

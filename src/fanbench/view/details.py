@@ -19,7 +19,7 @@ from fanbench.results import Item, ItemState, ResultSet
 from fanbench.results.itemize import below
 from fanbench.results.run_file import NotARunFile, decode_run_file
 from fanbench.results.scores import TaskKey
-from fanbench.results.transcript import Said, Transcript, Verified, read_transcripts
+from fanbench.results.transcript import Said, Transcript, read_transcripts
 from fanbench.sweeps.artifacts import path_of_part
 from fanbench.view.document import PageRun, Place
 from fanbench.wire.messages import Message
@@ -207,7 +207,15 @@ def _part(item: Item | None, said: Transcript | None, limits: Limits) -> Part:
     error = said.error.strip() if said else ""
     part = Part(
         error=_text(error or (item.error if item else None) or ""),
-        assertions=[_assertion(each) for each in said.assertions] if said else [],
+        assertions=[
+            AssertionEntry(
+                passed=each.passed,
+                expectation=_text(each.expectation),
+                line=each.line,
+                source=_text(each.source),
+            )
+            for each in (said.assertions if said else ())
+        ],
         conversations=list(_conversations(said.messages, limits)) if said else [],
     )
     if item is not None:
@@ -215,12 +223,6 @@ def _part(item: Item | None, said: Transcript | None, limits: Limits) -> Part:
         part.tokens_in, part.tokens_out = item.tokens_in, item.tokens_out
         part.cost_usd, part.seconds = item.cost_usd, item.seconds
     return part
-
-
-def _assertion(each: Verified) -> AssertionEntry:
-    return AssertionEntry(
-        passed=each.passed, expectation=_text(each.expectation), line=each.line, source=_text(each.source)
-    )
 
 
 def _conversations(messages: Iterable[Said], limits: Limits) -> Iterator[Conversation]:

@@ -30,7 +30,7 @@ from fanbench.errors import UsageError
 from fanbench.view.details import Limits, find_file, items_by_run, read_details, read_log, read_sources
 from fanbench.view.document import PageRun, Shown
 from fanbench.view.encode import encode
-from fanbench.view.live import Live, Moment, Patch
+from fanbench.view.live import Live, Moment
 from fanbench.view.report import page, policy
 
 __all__ = ["LAST_CHANGES", "ViewServer", "serve_view"]
@@ -125,7 +125,7 @@ class ViewServer:
                 yield b'data: {"again": true}\n\n'
                 return
             for patch in patches:
-                yield _event(patch)
+                yield b"data: %b\n\n" % encode(patch)
                 moment = Moment(moment.generation, patch.version)
                 said = anyio.current_time()
             if anyio.current_time() - said >= HEARTBEAT:
@@ -233,10 +233,6 @@ def _snapshot(moment: Moment, shown: Shown) -> bytes:
     head = encode({"generation": moment.generation, "version": moment.version, "document": shown.document})
     start = len(head).to_bytes(4, "little") + head
     return start + bytes(-len(start) % 8) + shown.packed()
-
-
-def _event(patch: Patch) -> bytes:
-    return b"data: " + encode(patch) + b"\n\n"
 
 
 @asynccontextmanager

@@ -97,8 +97,8 @@ def split_effort(name: str) -> tuple[str, str]:
     return (model, effort) if model and is_effort(effort) else (name, "")
 
 
-def check_effort(effort: str) -> str:
-    """Return `effort`.
+def check_effort(effort: str) -> None:
+    """Refuse what is not a reasoning effort.
 
     Raises:
         UsageError: It could not be told from a version of a model in the label of a candidate.
@@ -107,11 +107,10 @@ def check_effort(effort: str) -> str:
         raise UsageError(
             f"{effort!r} is not a reasoning effort.", hint="Efforts are words such as low, medium and high."
         )
-    return effort
 
 
-def check_label(name: str) -> str:
-    """Return `name`, which people have written for a candidate.
+def check_label(name: str) -> None:
+    """Refuse half a label, which people have written for a candidate.
 
     Raises:
         UsageError: Nothing is before or after an @.
@@ -122,7 +121,6 @@ def check_label(name: str) -> str:
         raise UsageError(f"'{name}' has no effort after the @.", hint=hint)
     if at and not model.rpartition("/")[2]:
         raise UsageError(f"'{name}' has no model before the @.", hint=hint)
-    return name
 
 
 def is_effort(text: str) -> bool:

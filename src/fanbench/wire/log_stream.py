@@ -320,12 +320,12 @@ async def _events(response: httpx.Response, silence: float | None) -> AsyncGener
                     # The clock of a log is so fine that no two entries have the same time and text. At its start,
                     # it may stand at 0, as it does for ever on a server that has none.
                     repeated = event.data == before and (entry.time > 0 or count == 1)
-                    yield _repeated(entry) if repeated and not isinstance(entry, OddEntry) else entry
+                    if repeated and not isinstance(entry, OddEntry):
+                        entry = OddEntry(
+                            stream_name=entry.stream_name, time=entry.time, data=entry.data, why="repeated"
+                        )
+                    yield entry
                 count, before = count + 1, event.data
-
-
-def _repeated(entry: LogEntry) -> OddEntry:
-    return OddEntry(stream_name=entry.stream_name, time=entry.time, data=entry.data, why="repeated")
 
 
 class _ObservedText:

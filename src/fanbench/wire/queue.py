@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -135,17 +135,10 @@ def make_status(
     Each tally is the number of a model, that of a benchmark or 0, a state, and how many runs there are. `benchmarks`
     has the names of benchmarks.
     """
-    total, models, per_benchmark = (
-        Counter[RunState](),
-        dict[int, Counter[RunState]](),
-        dict[int, Counter[RunState]](),
-    )
+    total = Counter[RunState]()
+    models, per_benchmark = (defaultdict[int, Counter[RunState]](Counter) for _ in range(2))
     for model, benchmark, state, number in tallies:
-        for counter in (
-            total,
-            models.setdefault(model, Counter()),
-            per_benchmark.setdefault(benchmark, Counter()),
-        ):
+        for counter in (total, models[model], per_benchmark[benchmark]):
             counter[state] += number
     return QueueStatus(
         state_counts=_state_counts(total, ended=False),

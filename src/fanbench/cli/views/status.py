@@ -74,7 +74,8 @@ def show_results(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchErr
         cells.setdefault((slug, model_of(run)), []).append(run)
 
     def text(task: str, model: str) -> str:
-        return ", ".join(map(_result_cell, cells.get((task, model), ()))) or MISSING
+        of_cell = cells.get((task, model), ())
+        return ", ".join(result_text(run.value) or run.state.label.lower() for run in of_cell) or MISSING
 
     slugs, models = [one.slug for one in found], sorted({model for _, model in cells})
     if cells:
@@ -87,10 +88,6 @@ def show_results(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchErr
             out.note(f"The server says no results of {slug}. To download its outputs: {command}")
     out.records([run_record(slug, run) for slug, run in runs], RUN_FIELDS)
     finish(errors, len(outcomes), "tasks")
-
-
-def _result_cell(run: Run) -> str:
-    return result_text(run.value) or run.state.label.lower()
 
 
 def _lines(found: TaskStatus) -> Iterator[str]:
