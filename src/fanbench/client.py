@@ -532,8 +532,8 @@ class Client:
         """Iterate over the caller's tasks, over those of another `owner`, or over those of a benchmark.
 
         `status` is the name of a creation state such as "COMPLETED". With `benchmark`, a slug, `owner` is the owner of
-        the benchmark, and `version` the benchmark's; 0 stands for its published version, or else its draft. A server
-        that is older than these three does as if they were not given. `include_definition` is that of `get_task`.
+        the benchmark, and `version` the benchmark's; 0 stands for its published version, or else its draft. An
+        older server ignores these three. `include_definition` is that of `get_task`.
         """
 
         async def fetch(token: str) -> tuple[list[Task], str]:
@@ -716,7 +716,7 @@ class Client:
     def list_runs(self, task: str, *, models: Sequence[str] = (), version: int = 0) -> AsyncIterator[Run]:
         """Iterate over the runs of a task's `version`, each once, or only over those on `models` if any are given.
 
-        Version 0 stands for the newest. A model is meant as it is, and at an effort as "MODEL@EFFORT".
+        Version 0 stands for the newest. "MODEL" selects the runs without an effort, and "MODEL@EFFORT" those at one.
         """
         wanted = list(dict.fromkeys(Candidate.parse(model).model for model in models))
         known = set(map(same_label, models))

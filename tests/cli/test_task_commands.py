@@ -484,7 +484,8 @@ def test_a_server_that_says_no_results_is_named(cli: Cli, kaggle: SimulatedKaggl
     done = cli("tasks", "status", "t", "--results")
     assert "completed" in done.stdout
     assert (
-        "The server says no results of t. To download its outputs: fanbench tasks download t" in done.stderr
+        "The server reports no results for t. To download its outputs: fanbench tasks download t"
+        in done.stderr
     )
 
 

@@ -192,11 +192,10 @@ def test_what_only_the_server_says_is_marked(tmp_path: Path) -> None:
     (_, first, second), sentences = (part.splitlines() for part in result.stdout.split("\n\n"))
     assert re.split("  +", first)[:3] == ["1", "google/here", "0.800"]
     assert re.split("  +", second)[:4] == ["–", "there", "0.625*", "–"]
-    assert (
-        "*: by the results that the server says, of runs that are not downloaded. Their items are not known."
-        in (sentences)
+    assert "*: the server reports this for runs that are not downloaded. Their items are not known." in (
+        sentences
     )
-    assert "there is not ranked: only the server says what it scored on quiz." in sentences
+    assert "there is not ranked: its score on quiz is known only from the server." in sentences
     records = json.loads(leaderboard(tmp_path, "--format", "json").stdout)
     assert [(record["by_server"], record["low"] is None) for record in records] == [
         ([], False),

@@ -177,7 +177,7 @@ class Progress(Display):
 def spinner(output: Output, text: str) -> Iterator[Callable[[str], None]]:
     """One row, for work without parts. Call what is yielded with what it is doing now.
 
-    Elsewhere than on a terminal, that is a line each.
+    Where there is no terminal, that is a line each.
     """
     with Progress(output) as progress:
 

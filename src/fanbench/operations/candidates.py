@@ -91,8 +91,8 @@ async def find_candidates(
     `efforts`, if there are any. Agents come last; no call lists them.
 
     Raises:
-        UsageError: No model is given, a name is malformed, an effort is none that its model takes, or an agent is named
-            like a model.
+        UsageError: No model is given, a name is malformed, a model does not take an effort, or an agent is named like a
+            model.
         UnsupportedByServer: There are efforts, and the server does not know any.
         UnknownModel: A pattern matches no model, or the server has none.
         FanbenchError: A pattern needs the server's list, which cannot be read.

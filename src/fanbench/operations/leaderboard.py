@@ -50,7 +50,7 @@ class LeaderboardTable:
 
     @property
     def names(self) -> list[str]:
-        """The name of each row for programs, with the slug of a configuration or agent whose name others have, too."""
+        """The name of each row for programs; configurations and agents whose name others have get their slug, too."""
         counts = Counter(row.name for row in self.board.rows)
         return [
             f"{row.name} ({row.slug})"

@@ -33,7 +33,7 @@ NO_SUCH_CALL = (404, 405, 501)
 def lacks_call(error: ApiError) -> bool:
     """Whether a server says that it does not have a call, rather than that something else does not exist.
 
-    Servers of fanbench say so in words; of others, a 404 without an answer of the API means it.
+    fanbench's servers say so in words; on others, a 404 without an answer of the API means it.
     """
     said = error.message.startswith(("Unknown call", "No such call")) or error.message == "Not Found"
     return error.status in NO_SUCH_CALL and (said or error.status != 404)

@@ -54,8 +54,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         run_cost_usd: What all requests of its run cost, those that belong to no item included; equal for its items.
         run_seconds: The wall time of its run; equal for its items.
         error: The line of the error message that names the exception. Of an item with a score, it is that of its run.
-        server_value: What the server says of a run that has left nothing here: its score, with 1 for a pass and 0 for a
-            failure. It is no score of an item, and only the leaderboard shows it.
+        server_value: What the server reports for a run that has left nothing here: its score, with 1 for a pass and 0
+            for a failure. It is no score of an item, and only the leaderboard shows it.
         path: The run file, relative to `sweep`, or the run's folder if there is no run file.
     """
 

@@ -32,7 +32,7 @@ class KnownRun:
         scheduled: When it was scheduled, as ISO 8601 in UTC.
         cancelled: The sweep cancelled it on the server.
         scale: The scale that the sweep declares for the task; None if it declares none.
-        result: What the server says of it: a score, or whether the model passed; None if it says nothing.
+        result: What the server reports for it: a score, or whether the model passed; None for nothing.
     """
 
     sweep: Path

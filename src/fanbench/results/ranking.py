@@ -88,7 +88,7 @@ class Ranked:
         seconds: The mean time of a run.
         efficient: No other ranked model costs less and scores at least as much.
         lacking: The tasks of which it has no score.
-        by_server: The tasks of which its score is what the server says, because nothing of its runs is here. Their
+        by_server: The tasks whose score is what the server reports, because nothing of its runs is here. Their
             items are not known, so there is no interval, and the model is not ranked.
         cut: The tasks of which a run errored although all known items have scores: there may have been more.
         passes: Its pass@k and pass^k, if they were asked for and its attempts allow it.
@@ -368,7 +368,7 @@ def _legend(ranking: Ranking) -> Iterator[str]:
     if any(row.efficient for row in ranking.models):
         yield "●: no other ranked model costs less and scores at least as much."
     if any(row.by_server for row in ranking.models):
-        yield "*: by the results that the server says, of runs that are not downloaded. Their items are not known."
+        yield "*: the server reports this for runs that are not downloaded. Their items are not known."
 
 
 def _remarks(ranking: Ranking) -> Iterator[str]:
@@ -381,7 +381,7 @@ def _remarks(ranking: Ranking) -> Iterator[str]:
             yield f"{model} is not ranked: it has no score on {what}."
         if row.by_server:
             what = ", ".join(names[key] for key in row.by_server)
-            yield f"{model} is not ranked: only the server says what it scored on {what}."
+            yield f"{model} is not ranked: its score on {what} is known only from the server."
         if row.cut:
             what = ", ".join(names[key] for key in row.cut)
             yield f"{model} may have had more items: all that are known have scores, but a run of {what} errored."

@@ -75,7 +75,7 @@ class ResultSet(Displayed, Framed):
 
     @property
     def has_server_values(self) -> bool:
-        """Whether the server says what some run has scored that left nothing here."""
+        """Whether the server reports the score of a run that left nothing here."""
         return any(item.server_value is not None for item in self.items)
 
     def newest(self) -> tuple[RunResult, ...]:

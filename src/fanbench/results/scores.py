@@ -57,12 +57,12 @@ class Cell:
         repeats: The number of planned runs.
         items: All items of the task, which other models may have told, by their names: how many attempts at each of
             them a run has.
-        lowest, highest: Of all values, or else of what the server says; 0 without any.
+        lowest, highest: Of all values, or else of what the server reports; 0 without any.
         cut: A run errored although all of its known items have scores.
         stated: The low and high end of the interval that the task stated with its value.
         cost: In US dollars, of all runs; None if any of them does not report it.
         time: The seconds of all runs, added up; None if any of them does not report them.
-        server_mean: Where nothing has a score: the mean of what the server says of the runs; None if it says nothing.
+        server_mean: Where nothing has a score: the mean of what the server reports for the runs; None for nothing.
     """
 
     key: TaskKey

@@ -129,7 +129,7 @@ def cell_text(scores: Cell | None, runs: Sequence[RunResult]) -> str:
 
     That is ✓ or ✗ with the number of assertions that passed, or the mean with its interval: `± 0.1` if the task stated
     it, `[0.2, 0.4]` if it was computed here. `3/4` means that 3 of 4 planned items have a score. Without any score, it
-    is what the server says, as `0.8 (server)`, or a dict's numbers, "errored", "no run file", or the run's state.
+    is what the server reports, as `0.8 (server)`, or a dict's numbers, "errored", "no run file", or the run's state.
     """
     if scores is None:
         return MISSING

@@ -93,7 +93,7 @@ class RunResult:
         seconds: The wall time from start to end.
         started: The time of the start as ISO 8601 in UTC, with milliseconds and a Z.
         error: The line of the error message that names the exception.
-        server_result: What the server says of the run: a number, or whether the model passed; None if it says nothing.
+        server_result: What the server reports for the run: a number, or whether the model passed; None for nothing.
         path: The run's folder, or the run file if it is outside one.
     """
 
@@ -133,7 +133,7 @@ class RunResult:
 
     @property
     def contradicted(self) -> bool:
-        """Whether the server says something else than the run files, by more than a millionth.
+        """Whether the server reports another result than the run files, by more than a millionth.
 
         The server has no dicts, and says nothing of a run that left no run file.
         """
@@ -149,7 +149,7 @@ class RunResult:
         number = None if isinstance(self.value, dict) else self.value
         said, found = (result_text(value, 12) or "nothing" for value in (self.server_result, number))
         run = f"Run {self.run_id} of " if self.run_id is not None else ""
-        return f"{run}{self.task} on {self.model}: the server says {said}, and the run file {found}."
+        return f"{run}{self.task} on {self.model}: the server reports {said}, but the run file has {found}."
 
     @property
     def errored(self) -> bool:

@@ -152,7 +152,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """One attempt at a planned run. `number` counts from 1; `identity` is that of the task's content.
 
     `intended_at` is in seconds since 1970. `state` is the final state of the run, None before it has ended. `result` is
-    what the server says of an ended run: a score, or whether it passed; None if it says nothing.
+    what the server reports for an ended run: a score, or whether it passed; None for nothing.
     """
 
     planned_run: PlannedRun

@@ -256,7 +256,7 @@ class RunStateChanged(RunEvent, frozen=True, tag="run_changed"):
     """The state of the run on the server; `error` is the server's message for an errored run.
 
     `started` and `finished` are by the server's clock, None where it names no time. `result` is the score, or whether
-    the model passed, as the server says it at the end; None if it does not.
+    the model passed, as the server reports it at the end; None if it does not.
     """
 
     run_id: int

@@ -101,7 +101,7 @@ HISTORY = """
     )
 """
 
-# So do they get this one, of what the server says of ended runs: a number, or (1 or 0) whether the model passed.
+# They also get this one, of what the server reports for ended runs: a number, or (1 or 0) whether the model passed.
 RESULT = """
     CREATE TABLE IF NOT EXISTS result (
         task TEXT, model TEXT, repeat INTEGER, number INTEGER, score REAL, passed INTEGER,

@@ -59,7 +59,7 @@ class RunRow:
     `output` (a folder) and `log` are relative to the sweep's folder, None where they are not complete on disk.
     `result` is the content of its run file, `earlier` that of the runs before it; None where there is none. `figures`
     tell how many items have a score: a run may complete although some, or all, of its items have none. `server_result`
-    is what the server says of the run, which is known before its run file is there.
+    is what the server reports for the run, which is known before its run file is there.
     """
 
     planned_run: PlannedRun

@@ -60,7 +60,7 @@ class Cell(msgspec.Struct):
 
     `scheduled` is when this process scheduled it. `output` and `log` are paths relative to the sweep's folder, None
     until the files are complete. `reason` tells why it is not scheduled yet, why it errored, or why it is missing
-    at `missing`, the stage that failed. `result` is what the server says that the run came to.
+    at `missing`, the stage that failed. `result` is what the server reports for the run.
     """
 
     attempt: int = 0
@@ -121,7 +121,7 @@ class Cell(msgspec.Struct):
 class TaskState(msgspec.Struct):
     """A task with its newest `version` on the server, and that version's creation. `failed` is why it cannot run.
 
-    `total` is the sum of the `results` that the server says of its runs so far, where a pass is 1 and a failure 0.
+    `total` is the sum of the `results` that the server has reported for its runs, where a pass is 1 and a failure 0.
     """
 
     version: int | None = None

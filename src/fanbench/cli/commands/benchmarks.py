@@ -26,10 +26,10 @@ _benchmark_version_option = value_option(
 def add(
     settings: Settings, benchmark: str, task_names: tuple[str, ...], version: int | None, yes: bool
 ) -> None:
-    """Add tasks to a benchmark of yours.
+    """Add tasks to one of your benchmarks.
 
-    The tasks may be other people's, as OWNER/TASK. What is there already is left alone. Benchmarks are made on Kaggle's
-    site; the local server makes one when the first task is added.
+    The tasks may be other people's, as OWNER/TASK. Those that are in it already stay as they are. Benchmarks are made
+    on Kaggle's site; the local server makes one when the first task is added.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def add(
 def remove(
     settings: Settings, benchmark: str, task_names: tuple[str, ...], version: int | None, yes: bool
 ) -> None:
-    """Remove tasks from a benchmark of yours. The tasks themselves stay.
+    """Remove tasks from one of your benchmarks. The tasks themselves stay.
 
     \b
     Examples:

@@ -24,7 +24,7 @@ __all__ = ["cancel"]
 @value_option(
     "--run run_ids", "ID", "Cancel only this run of the tasks. Repeatable.", AT_LEAST_1, multiple=True
 )
-@click.option("--queued-only", is_flag=True, help="Leave runs alone that have begun.")
+@click.option("--queued-only", is_flag=True, help="Do not cancel runs that have begun.")
 @click.option("--dry-run", is_flag=True, help="Show the runs without cancelling them.")
 @yes_option
 def cancel(

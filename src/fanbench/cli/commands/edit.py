@@ -18,14 +18,14 @@ __all__ = ["edit"]
 @value_option("--description", "TEXT", "What the page says about the task, in Markdown; '' removes it.")
 @value_option("--description-file", "FILE", "A file with the description; - is stdin.", FILE)
 @value_option(
-    "-t --tag tags", "TAG", "A tag, which replaces those that there are. Repeatable.", multiple=True
+    "-t --tag tags", "TAG", "A tag. The tags given replace the existing ones. Repeatable.", multiple=True
 )
 @click.option("--no-tags", is_flag=True, help="Remove all tags.")
 @value_option("--provenance", "TEXT", "Where data and code come from; '' removes it.")
 @value_option(
     "--citation citations",
     "'TITLE <URL>'",
-    "A reference, which replaces those that there are. Repeatable.",
+    "A reference. The citations given replace the existing ones. Repeatable.",
     multiple=True,
 )
 @click.option("--no-citations", is_flag=True, help="Remove all citations.")

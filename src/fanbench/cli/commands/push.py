@@ -28,7 +28,7 @@ __all__ = ["push"]
 @click.option(
     "--if-changed",
     is_flag=True,
-    help="Push nothing whose newest version on the server certainly has the same cells and datasets.",
+    help="Skip tasks whose newest version on the server certainly has the same cells and datasets.",
 )
 @click.option("--allow-no-run", is_flag=True, help="Accept tasks that the file defines but never runs.")
 def push(

@@ -12,7 +12,7 @@ __all__ = ["queue"]
 
 
 @command()
-@click.option("--watch", is_flag=True, help="Keep it up to date until no run is queued or running.")
+@click.option("--watch", is_flag=True, help="Keep the numbers up to date until no run is queued or running.")
 @poll_interval_option(10, "With --watch: the longest pause")
 def queue(settings: Settings, watch: bool, poll_interval: float) -> None:
     """Show how many of your runs are queued and running, and how those of the last 24 hours ended.
@@ -20,8 +20,8 @@ def queue(settings: Settings, watch: bool, poll_interval: float) -> None:
     All your runs are counted, however they were scheduled: together, per model, and per benchmark. Runs of the
     benchmark `-` are those of tasks in no benchmark. Limits are those of the server's queue, for all its users.
 
-    With --watch, the numbers stay on the screen until no run is queued or running. Elsewhere than on a terminal, each
-    change is a line on stderr, and the final numbers are printed at the end.
+    With --watch, the numbers stay on the screen until no run is queued or running. Without a terminal, each change is a
+    line on stderr, and the final numbers are printed at the end.
 
     \b
     Examples:

@@ -128,7 +128,7 @@ def _check_database(_ctx: click.Context, _param: click.Parameter, value: str | N
 @value_option(
     "--proxy-workers",
     "N",
-    "The number of processes that answer requests to models, on a port of their own. With 0, the server does.",
+    "The number of processes that answer requests to models, on a port of their own. With 0, the server answers them.",
     click.IntRange(0),
     default=0,
     show_default=True,

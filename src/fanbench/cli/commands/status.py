@@ -19,7 +19,7 @@ __all__ = ["status"]
 @click.option(
     "--results",
     is_flag=True,
-    help="Show only what the server says of the results: a table of tasks and models.",
+    help="Show only the results that the server reports, in a table of tasks and models.",
 )
 @click.option("--watch", is_flag=True, help="Keep the status up to date until all runs have ended.")
 @poll_interval_option(10, "With --watch: the longest pause")
@@ -34,10 +34,10 @@ def status(
 ) -> None:
     """Show the state of tasks and of their runs, with the last line of each error.
 
-    With --watch, the status stays on the screen and is updated until every run has ended. Elsewhere than on a
-    terminal, each change is a line on stderr, and the final status is printed at the end.
+    With --watch, the status stays on the screen and is updated until every run has ended. Without a terminal, each
+    change is a line on stderr, and the final status is printed at the end.
 
-    With --results, nothing is downloaded: each cell has the results of a model's runs as the server says them, or the
+    With --results, nothing is downloaded: each cell has the results that the server reports for a model's runs, or the
     state of a run that has none. JSON and CSV have one record per run.
 
     \b

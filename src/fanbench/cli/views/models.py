@@ -70,7 +70,7 @@ def show_efforts(out: Output, models: Sequence[BenchmarkModel], efforts: Efforts
 
 
 def _takes_effort(model: BenchmarkModel) -> bool | None:
-    """Whether the model takes an effort, as the server says it; None if it does not."""
+    """Whether the model takes an effort, as the server says; None if it does not say."""
     return model.version.supports_reasoning_effort if model.version else None
 
 

@@ -85,7 +85,7 @@ def show_results(settings: Settings, outcomes: Sequence[TaskStatus | FanbenchErr
     if not any(run.value is not None for _, run in runs):
         for slug in dict.fromkeys(slug for slug, run in runs if run.state == RunState.COMPLETED):
             command = settings.fanbench_command(f"tasks download {slug}")
-            out.note(f"The server says no results of {slug}. To download its outputs: {command}")
+            out.note(f"The server reports no results for {slug}. To download its outputs: {command}")
     out.records([run_record(slug, run) for slug, run in runs], RUN_FIELDS)
     finish(errors, len(outcomes), "tasks")
 

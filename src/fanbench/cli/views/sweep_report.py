@@ -69,7 +69,7 @@ def _problems(report: SweepReport) -> Iterator[str]:
     for head, lines in (
         ("Errored:", _failures(report.of(RunStatus.ERRORED))),
         ("Missing:", _failures(report.of(RunStatus.MISSING))),
-        ("Not what the server says:", [f"  {sentence}" for sentence in report.contradictions]),
+        ("Not what the server reports:", [f"  {sentence}" for sentence in report.contradictions]),
         ("Not readable:", [f"  {problem.path}: {problem.what}" for problem in report.problems]),
     ):
         if lines:
