@@ -63,7 +63,7 @@ def test_the_examples(tmp_path: Path) -> None:
     """The examples are valid sweep files."""
     examples = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
     files = [Loaded(tmp_path / "sweep.toml", example).file for example in examples]
-    assert [file.repeats for file in files] == [3, msgspec.UNSET]
+    assert [file.repeats for file in files] == [3, msgspec.UNSET, msgspec.UNSET]
 
 
 def test_flags() -> None:

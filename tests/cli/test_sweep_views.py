@@ -340,6 +340,6 @@ def test_pages_that_cannot_be_changed_are_said_once(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
         "a: its page was not changed: This server cannot.",
-        r"c: changed the tags of its page; unknown tags: x\u001b[2J",
+        r"c: its page has changed: tags; unknown tags: x\u001b[2J",
     ]
-    assert lines[2:] == ([] if terse else ["d: changed the description of its page"])
+    assert lines[2:] == ([] if terse else ["d: its page has changed: description"])

@@ -22,6 +22,7 @@ from fanbench.sweeps.preview import preview
 from fanbench.sweeps.resume import spec_of
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice, classify
 from fanbench.testing import Fault, SimulatedKaggle
+from fanbench.wire.metadata import Metadata
 from tests.operations.conftest import model, simulated
 from tests.wire.scripted import in_virtual_time
 
@@ -210,6 +211,22 @@ async def test_a_task_that_is_named_twice_has_its_declared_scale(tmp_path: Path)
     other = TaskChoice(file=path, scale=Scale(0, 10))
     with pytest.raises(UsageError, match="Two scales are declared for task 'a'"):
         await plan(client(), SweepSpec(tasks=(percent, other), models=("claude",)))
+
+
+async def test_a_declared_page_takes_the_place_of_what_the_file_says(tmp_path: Path) -> None:
+    """Value by value, whichever mention of the task declares it; two pages of a task are refused."""
+    path = file(tmp_path, "a")
+    path.write_text(f'# /// fanbench\n# provenance = "P"\n# tags = ["a"]\n# ///\n{path.read_text()}')
+    plain, tagged = TaskChoice(file=path), TaskChoice(file=path, page=Metadata(tags=("b",)))
+    for choices in ((plain, tagged), (tagged, plain), (tagged, tagged)):
+        (task,) = (await plan(client(), SweepSpec(tasks=choices, models=("claude",)))).tasks
+        assert task.page == Metadata(provenance="P", tags=("b",))
+        assert task.declared_page == Metadata(tags=("b",))
+    (task,) = (await plan(client(), SweepSpec(tasks=(plain,), models=("claude",)))).tasks
+    assert (task.page, task.declared_page) == (Metadata(provenance="P", tags=("a",)), None)
+    other = TaskChoice(file=path, page=Metadata(tags=("c",)))
+    with pytest.raises(UsageError, match="Two pages are declared for task 'a'"):
+        await plan(client(), SweepSpec(tasks=(tagged, other), models=("claude",)))
 
 
 async def test_a_folder_gives_the_files_that_have_tasks(tmp_path: Path) -> None:

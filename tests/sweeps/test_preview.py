@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,7 @@ from fanbench.wire.messages import (
     Task,
     TaskQuota,
 )
+from fanbench.wire.metadata import Metadata
 from tests.operations.conftest import simulated, task
 from tests.sweeps.records import MemoryRecords
 from tests.wire.scripted import in_virtual_time
@@ -454,3 +456,24 @@ def test_the_record_of_a_plan() -> None:
         "planned": 1,
         "pushes": 1,
     }
+
+
+@pytest.mark.parametrize("tags", [("a",), ("A ",), ("b",)])
+def test_a_declared_page_that_is_not_sent_is_said(tags: tuple[str, ...]) -> None:
+    """The warning names what the page of an unchanged version says otherwise, and the command that changes it."""
+    there = msgspec.structs.replace(task("t", version=1), tags=["a"])
+    planned = replace(pushed(seen=there), declared_page=Metadata(tags=tags, description=""))
+    made = preview(plan(planned), records(task=TaskRecord("t", MINE, TaskPhase.READY, 1)))
+    said = [warning for warning in made.warnings if "page" in warning]
+    assert len(said) == (tags == ("b",))
+    assert all("(tags)" in each and "fanbench tasks edit t" in each for each in said)
+    assert not any("page" in warning for warning in preview(plan(planned)).warnings)
+
+
+def test_a_page_that_will_be_changed_is_said() -> None:
+    """What another has written on the page of a version is not replaced before the plan has said so."""
+    there = msgspec.structs.replace(task("t", version=1), description="by hand", tags=["a"])
+    planned = replace(pushed(seen=there), same_as_server=True, page=Metadata(description="D", tags=("a",)))
+    said = "The page of t will be changed to what the file says: description."
+    assert said in preview(plan(planned)).warnings
+    assert said not in preview(plan(replace(planned, same_as_server=None))).warnings

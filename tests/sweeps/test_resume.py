@@ -20,12 +20,15 @@ from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import PlannedTask, SweepPlan
 from fanbench.sweeps.resume import read_saved, refuse_other_sweep, resumed, saved_text, spec_of
 from fanbench.sweeps.spec import MaxFailures, Rules, SweepSpec, TaskChoice
+from fanbench.wire.messages import Citation
+from fanbench.wire.metadata import Metadata
 from tests.sweeps.test_plan import client, file, plan
 
 pytestmark = pytest.mark.anyio
 
 URL = "http://one"
 NAMES = ("a", "b", "c")
+PAGE = Metadata(tags=("maths",), citations=(Citation(title="A", url="https://a.org"),))
 
 
 def planned(
@@ -128,7 +131,7 @@ async def test_what_is_saved_makes_the_same_plan_again(
     file(tmp_path, "a", "b")
     rules = {"retry_errored": 1, "max_failures": MaxFailures(5, percent=True), "include_source": True}
     choices = (
-        TaskChoice(file=Path("a.py"), datasets=("me/d",), scale=Scale(0, 100)),
+        TaskChoice(file=Path("a.py"), datasets=("me/d",), scale=Scale(0, 100), page=PAGE),
         TaskChoice(slug="x", scale=Scale(higher_is_better=False)),
     )
     wanted = SweepSpec(
@@ -150,6 +153,7 @@ async def test_what_is_saved_makes_the_same_plan_again(
     assert second.planned_runs == first.planned_runs
     assert [one.identity for one in second.tasks] == [one.identity for one in first.tasks]
     assert [one.scale for one in second.tasks] == [one.scale for one in first.tasks]
+    assert [one.declared_page for one in second.tasks] == [PAGE, PAGE, None]
     assert saved.scales == {"a": Scale(0, 100), "b": Scale(0, 100), "x": Scale(higher_is_better=False)}
     assert (second.rules, second.output) == (first.rules, tmp_path / "results")
     assert (second.judge, first.judge) == ("gemini-a", "gemini-a")

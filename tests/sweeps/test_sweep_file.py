@@ -16,6 +16,8 @@ from fanbench import UsageError
 from fanbench.results.scales import Scale
 from fanbench.sweeps.spec import MaxFailures, SweepSpec, TaskChoice, models_from
 from fanbench.sweeps.sweep_file import SCHEMA, Loaded, read_sweep_file, schema_text, sweep_schema
+from fanbench.wire.messages import Citation
+from fanbench.wire.metadata import Metadata
 
 WHOLE = """\
 output = "out"
@@ -123,6 +125,22 @@ def test_scales_may_be_declared(folder: Path) -> None:
     )
 
 
+def test_pages_may_be_declared(folder: Path) -> None:
+    """What a table says about pages is for all files of its pattern; keys that are not there say nothing."""
+    spec = read(
+        folder,
+        '[[tasks]]\nfile = "tasks/*.py"\ntags = ["a", "b"]\nprovenance = ""\n'
+        '[[tasks.citations]]\nurl = "https://a.org"\n'
+        '[[tasks]]\nfile = "tasks/b.py"\ndescription = " D. "\n',
+    )
+    page = Metadata(tags=("a", "b"), provenance="", citations=(Citation(url="https://a.org"),))
+    assert spec.tasks == (
+        TaskChoice(file=folder / "tasks/a.py", page=page),
+        TaskChoice(file=folder / "tasks/b.py", page=page),
+        TaskChoice(file=folder / "tasks/b.py", page=Metadata(description="D.")),
+    )
+
+
 def test_an_empty_sweep_file_is_valid(folder: Path) -> None:
     """Flags may give everything."""
     assert read(folder, "") == SweepSpec()
@@ -177,6 +195,28 @@ def test_an_empty_sweep_file_is_valid(folder: Path) -> None:
         ),
         ("datasets = [] }", "scale = 100 }", 10, "scale takes a list, not a whole number"),
         ("datasets = [] }", "higher_is_better = 0 }", 10, "higher_is_better takes true or false"),
+        ("datasets = [] }", "tags = [' '] }", 10, "tags is empty"),
+        (
+            "datasets = [] }",
+            f"provenance = '{'x' * 4001}' }}",
+            10,
+            "The provenance has more than 4,000 charac",
+        ),
+        ("datasets = [] }", "citations = ['a.org'] }", 10, "citations takes a table, not text in quotes"),
+        (
+            "datasets = [] }",
+            "citations = [{ title = 'A' }] }",
+            10,
+            "citations: Object missing required field",
+        ),
+        ("datasets = [] }", "citations = [{ url = 'x:y' }] }", 10, "The citation 'x:y' is not an http"),
+        ("datasets = [] }", "citations = [{ urk = 'a.org' }] }", 10, "did you mean 'url'?"),
+        (
+            'file = "tasks/b.py", task = "one", datasets',
+            'slug = "x", tags',
+            10,
+            "tags can be used with file only",
+        ),
         ("concurrency = 4", "concurrency = -1", 14, "concurrency takes a whole number >= 1"),
         ("concurrency = 4", "concurency = 4", 14, "did you mean 'concurrency'?"),
         ("concurrency = 4", "concurrency = 1" + "0" * 5000, 24, "digits"),
@@ -208,6 +248,10 @@ def test_a_mistake_is_reported_with_its_line(
         ("[limits]\ntimeout = 0", "timeout = 600"),
         ("[policy]\nmax_failures = -1", 'max_failures = 5 or max_failures = "10%"'),
         ('[[tasks]]\nfile = "a.py"\ndatasets = [1]', 'datasets = ["owner/dataset"]'),
+        (
+            '[[tasks]]\nfile = "a.py"\ncitations = [{ url = 1 }]',
+            'citations = [{ title = "A paper", url = "https://example.org/paper" }]',
+        ),
         ("limits = 1", "[limits] on a line, and below it concurrency = 16"),
         ("tasks = []", 'tasks = ["tasks/*.py", "my-task"]'),
     ],
@@ -310,7 +354,9 @@ FLAT = st.one_of(
     TEXTS,
 )
 TASKS = st.dictionaries(
-    st.sampled_from(["file", "slug", "task", "datasets", "x"]), FLAT | st.lists(TEXTS, max_size=2), max_size=3
+    st.sampled_from(["file", "slug", "task", "datasets", "tags", "x"]),
+    FLAT | st.lists(TEXTS, max_size=2),
+    max_size=3,
 )
 VALUES = st.one_of(FLAT, st.lists(TEXTS, max_size=3), st.lists(FLAT | TASKS, max_size=3), TASKS)
 KEYS = {

@@ -151,7 +151,7 @@ class PageEdited(_OwnEvent, frozen=True):
             return f"{self.task}: its page was not changed: {error_line(self.error)}"
         said = []
         if self.changed:
-            said.append(f"changed the {' and the '.join(self.changed)} of its page")
+            said.append(f"its page has changed: {', '.join(self.changed)}")
         if self.unknown_tags:
             said.append(f"unknown tags: {', '.join(map(one_line, self.unknown_tags))}")
         return f"{self.task}: {'; '.join(said)}"

@@ -41,10 +41,10 @@ class PlannedTask:
     `notebook` is the `.ipynb` text of a task from `file`, `None` for a task that the server already has. `seen` is
     the task as the server had it when the plan was made, if it had it. `identity` is that of the content to run
     (see `content_identity` and `version_identity`). `warnings` are those about the file, including this task of it.
-    `scale` is the declared one of its values, and `page` what the file says about the page of the task. A task of the
-    sweep's benchmark has the `benchmark_version` that is in it; otherwise that is 0. `same_as_server` tells whether
-    what the server has as `seen` certainly has this content, if it was compared, and `runs` are those of it that the
-    sweep may take over.
+    `scale` is the declared one of its values. `declared_page` is what the sweep says about the page of the task, and
+    `page` is that with what the file says besides. A task of the sweep's benchmark has the `benchmark_version` that is
+    in it; otherwise that is 0. `same_as_server` tells whether what the server has as `seen` certainly has this content,
+    if it was compared, and `runs` are those of it that the sweep may take over.
     """
 
     slug: str
@@ -56,6 +56,7 @@ class PlannedTask:
     warnings: tuple[Finding, ...] = ()
     scale: Scale | None = None
     page: Metadata | None = None
+    declared_page: Metadata | None = None
     benchmark_version: int = 0
     same_as_server: bool | None = None
     runs: tuple[Run, ...] = ()
@@ -189,7 +190,8 @@ def _planned_task(source: _Source, seen: Task | None, notebook: str | None) -> P
         source.datasets,
         source.content.warnings([source.slug]) if source.content else (),
         source.scale,
-        source.content.page if source.content else None,
+        source.whole_page,
+        source.page,
         source.benchmark_version,
     )
 
@@ -236,13 +238,17 @@ def _is_model(slug: str, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A task before the server is asked; `content` is what was read of a task from a file."""
+    """A task before the server is asked; `content` is what was read of a task from a file.
+
+    `scale` and `page` are what the sweep declares about the values and the page of the task.
+    """
 
     slug: str
     file: Path | None = None
     content: TaskFile | None = None
     datasets: tuple[str, ...] = ()
     scale: Scale | None = None
+    page: Metadata | None = None
     benchmark_version: int = 0
 
     def __str__(self) -> str:
@@ -256,17 +262,26 @@ class _Source:
             same_file = os.path.realpath(self.file) == os.path.realpath(other.file)
         return same_file and (self.slug, self.datasets) == (other.slug, other.datasets)
 
-    def with_scale(self, scale: Scale | None) -> _Source:
-        """Return the same task with the scale that another mention of it declares, if that does.
+    @property
+    def whole_page(self) -> Metadata | None:
+        """What the page of the task is to say: what the sweep declares, and else what the file says."""
+        in_file = self.content.page if self.content is not None else None
+        if self.page is None or in_file is None:
+            return self.page or in_file
+        return self.page.applied_to(in_file)
+
+    def with_declared(self, other: _Source) -> _Source:
+        """Return the same task with the scale and the page that another mention of it declares, if that does.
 
         Raises:
-            UsageError: It has another one.
+            UsageError: It has other ones.
         """
-        if None not in (self.scale, scale) and self.scale != scale:
-            raise UsageError(
-                f"Two scales are declared for task '{self.slug}'.", hint="Leave one of them out."
-            )
-        return replace(self, scale=self.scale or scale)
+        for what, mine, its in (("scales", self.scale, other.scale), ("pages", self.page, other.page)):
+            if None not in (mine, its) and mine != its:
+                raise UsageError(
+                    f"Two {what} are declared for task '{self.slug}'.", hint="Leave one of them out."
+                )
+        return replace(self, scale=self.scale or other.scale, page=self.page or other.page)
 
 
 _DATASET = re.compile(r"[^/\s]+/[^/\s]+")
@@ -294,7 +309,7 @@ def _read_sources(spec: SweepSpec) -> tuple[list[_Source], tuple[Path, ...]]:
             other = sources.setdefault(source.slug, source)
             if not other.is_same(source):
                 raise _duplicate(other, source)
-            sources[source.slug] = other.with_scale(source.scale)
+            sources[source.slug] = other.with_declared(source)
     if refused:
         raise join_errors(refused)
     if not sources:
@@ -318,7 +333,7 @@ def _read_choice(choice: TaskChoice, datasets: tuple[str, ...]) -> list[_Source]
         if not _DATASET.fullmatch(dataset):
             raise UsageError(f"'{dataset}' is not a dataset.", hint="Write OWNER/DATASET.")
     plans = plan_push([choice.file], choice.name, all_tasks=choice.name is None, datasets=attached)
-    return [_Source(plan.slug, choice.file, plan.file, attached, choice.scale) for plan in plans]
+    return [_Source(plan.slug, choice.file, plan.file, attached, choice.scale, choice.page) for plan in plans]
 
 
 def _duplicate(other: _Source, source: _Source) -> UsageError:

@@ -45,6 +45,7 @@ from fanbench.sweeps.power import known_items, power_sentences
 from fanbench.sweeps.reruns import Reruns
 from fanbench.wire.candidates import requests_for
 from fanbench.wire.messages import CreationState, Run
+from fanbench.wire.metadata import Metadata
 
 __all__ = ["Counts", "Preview", "TaskPreview", "preview", "read_quotas"]
 
@@ -281,6 +282,7 @@ def preview(
             *_failed_warnings(known, tasks),
             *_task_warnings(plan.tasks, tasks),
             *_version_warnings(plan.tasks, tasks),
+            *_page_warnings(plan.tasks, tasks),
             *_rerun_warnings(plan, attempts, reruns),
             *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
         ),
@@ -442,6 +444,26 @@ def _version_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPrevie
         "is pushed, also of a file that has not changed, and earlier runs stay with their version. To run what is "
         "there, name the task, not its file."
     )
+
+
+def _page_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:
+    """Name the pages of versions on the server that will change, or do not say what the sweep file says.
+
+    A page is changed once for each version that the sweep takes for its own.
+    """
+    for plan, task in zip(planned, tasks, strict=True):
+        if plan.seen is None:
+            continue
+        there = Metadata.of(plan.seen)
+        new, declared = plan.page or Metadata(), plan.declared_page or Metadata()
+        taken = task.push is PushStep.SAME and task.counts.schedule + task.counts.adopt > 0
+        if taken and (changed := new.changing(there).given):
+            yield f"The page of {task.task} will be changed to what the file says: {', '.join(changed)}."
+        elif task.push is PushStep.UNCHANGED and (changed := declared.changing(there).given):
+            yield (
+                f"The page of {task.task} says something else than the sweep file ({', '.join(changed)}), which is "
+                f"sent with new versions only. `fanbench tasks edit {task.task}` changes what is there."
+            )
 
 
 def _rerun_warnings(

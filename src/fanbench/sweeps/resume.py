@@ -58,7 +58,15 @@ def spec_of(plan: SweepPlan) -> SweepSpec | None:
     tasks = []
     for task in plan.tasks:
         if task.file is not None:
-            tasks.append(TaskChoice(file=task.file, name=task.slug, datasets=task.datasets, scale=task.scale))
+            tasks.append(
+                TaskChoice(
+                    file=task.file,
+                    name=task.slug,
+                    datasets=task.datasets,
+                    scale=task.scale,
+                    page=task.declared_page,
+                )
+            )
         elif task.notebook is None:
             tasks.append(TaskChoice(slug=task.slug, scale=task.scale))
         else:

@@ -21,6 +21,7 @@ from fanbench.errors import TaskFileError, UsageError
 from fanbench.operations.queue import EnqueueMode
 from fanbench.results.scales import Scale
 from fanbench.tasks.source import SUFFIXES
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import refuse_empty, slugify_task
 
 __all__ = [
@@ -127,7 +128,7 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     `datasets` are "owner/slug"; `None` stands for the datasets of the sweep. The file of an `in_folder` was found in
     a folder: if it has no tasks, it is skipped. `scale` is that of the values; it changes how results are read, not
-    what is run.
+    what is run. `page` is what pages of tasks from a file are to say, in place of what the file says.
     """
 
     file: Path | None = None
@@ -136,6 +137,7 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
     datasets: tuple[str, ...] | None = None
     in_folder: bool = False
     scale: Scale | None = None
+    page: Metadata | None = None
 
     def __str__(self) -> str:
         if self.file is None:

@@ -30,6 +30,8 @@ from fanbench.sweeps.spec import (
     files_like,
     models_from,
 )
+from fanbench.tasks.page_block import Reference, page_of
+from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import slugify_task
 
 __all__ = [
@@ -104,6 +106,33 @@ class TaskTable(_Table, frozen=True):
         bool | UnsetType,
         _key("Whether the highest value is the best (default: true). Like scale, it is for reading.", False),
     ] = UNSET
+    description: Annotated[
+        str | UnsetType,
+        _key(
+            "What the pages of the tasks of this file say, in Markdown. Like the three keys below, it is sent once a "
+            "version has been created, and takes the place of what the file says.",
+            "Sums of two numbers.",
+        ),
+    ] = UNSET
+    tags: Annotated[list[_Text] | UnsetType, _key("The tags of the tasks.", ["mathematics"])] = UNSET
+    provenance: Annotated[
+        str | UnsetType, _key("Where the data and the code of the tasks come from.", "Written by hand.")
+    ] = UNSET
+    citations: Annotated[
+        list[Reference] | UnsetType,
+        _key(
+            "References of the tasks: tables with url and title.",
+            [{"title": "A paper", "url": "https://example.org/paper"}],
+        ),
+    ] = UNSET
+
+
+#: The keys of a task that say what its page is to say.
+_PAGE_KEYS = ("description", "tags", "provenance", "citations")
+
+
+#: The keys of a task that can be used with `file` only.
+_WITH_FILE = ("task", "datasets", *_PAGE_KEYS)
 
 
 class Limits(_Table, frozen=True):
@@ -289,9 +318,15 @@ def _table_choices(table: TaskTable, base: Path) -> list[TaskChoice]:
         return [TaskChoice(slug=slugify_task(table.slug), scale=scale)]
     datasets = None if table.datasets is UNSET else tuple(table.datasets)
     return [
-        TaskChoice(file=file, name=table.task or None, datasets=datasets, scale=scale)
+        TaskChoice(file=file, name=table.task or None, datasets=datasets, scale=scale, page=_page(table))
         for file in files_like(str(table.file), base)
     ]
+
+
+def _page(table: TaskTable) -> Metadata | None:
+    """Return what the table says about the pages of its tasks; None if it says nothing."""
+    given = {key: getattr(table, key) for key in _PAGE_KEYS if getattr(table, key) is not UNSET}
+    return page_of(**given) if given else None
 
 
 def _scale(table: TaskTable) -> Scale | None:
@@ -359,10 +394,18 @@ class Loaded:
                 low, high = task.scale
                 message = f"scale takes two finite numbers, the lower one first, not {low:g} and {high:g}."
                 raise self.error((*place, "scale"), message)
-            for key in ("task", "datasets"):
+            for key in _WITH_FILE:
                 if task.slug is not UNSET and getattr(task, key) is not UNSET:
                     message = f"{key} can be used with file only, not with slug."
-                    raise self.error((*place, key), message, f"Remove {key}.")
+                    edits = key in _PAGE_KEYS
+                    hint = f"Remove {key}{'; `fanbench tasks edit` changes the page of a task' if edits else ''}."
+                    raise self.error((*place, key), message, hint)
+            for key in _PAGE_KEYS:
+                try:
+                    page_of(**{key: getattr(task, key)})
+                except ValueError as error:
+                    message = str(error)
+                    raise self.error((*place, key), f"{message[0].upper()}{message[1:]}.") from None
 
 
 def _syntax_error(path: Path, text: str, error: ValueError) -> UsageError:
@@ -428,22 +471,32 @@ def _unknown_key(place: KeyPath, key: str) -> str:
 
 
 def _keys_at(place: KeyPath) -> tuple[str, ...]:
-    tables = {"limits": Limits, "policy": Policy, "tasks": TaskTable}
+    tables = {"limits": Limits, "policy": Policy, "tasks": Reference if "citations" in place else TaskTable}
     return (tables[str(place[0])] if place else SweepFile).__struct_fields__
 
 
 def _example(place: KeyPath) -> str | None:
-    """Show how to write the key at `place`, by the examples of its schema. JSON's values are TOML's, but for tables."""
-    keys = [key for key in place if isinstance(key, str)]
+    """Show how to write the key at `place`, by the examples of its schema."""
+    keys = [key for key in place if isinstance(key, str)][:2]  # of a list of tables, the list
     if not keys:
         return None
     table = {"limits": "Limits", "policy": "Policy", "tasks": "TaskTable"}.get(keys[0]) if keys[1:] else None
     examples = sweep_schema()["$defs"][table or "SweepFile"]["properties"][keys[-1]]["examples"]
-    written = " or ".join(f"{keys[-1]} = {json.dumps(example)}" for example in examples)
+    written = " or ".join(f"{keys[-1]} = {_toml(example)}" for example in examples)
     if isinstance(examples[0], dict):
-        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in examples[0].items())
-        written = f"[{keys[0]}] on a line, and below it {pairs}"
+        written = f"[{keys[0]}] on a line, and below it {_pairs(examples[0])}"
     return f"Write for example: {written}"
+
+
+def _toml(value: Any) -> str:
+    """Write a value of JSON in TOML, which differ only in tables."""
+    if isinstance(value, dict):
+        return f"{{ {_pairs(value)} }}"
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else json.dumps(value)
+
+
+def _pairs(table: dict[str, Any]) -> str:
+    return ", ".join(f"{key} = {_toml(value)}" for key, value in table.items())
 
 
 # --- The schema ---------------------------------------------------------------------------------------------
@@ -456,7 +509,7 @@ def sweep_schema() -> dict[str, Any]:
         table["description"] = " ".join(table["description"].split())
     task, whole = schema["$defs"]["TaskTable"], schema["$defs"]["SweepFile"]
     task["oneOf"] = [{"required": ["file"]}, {"required": ["slug"]}]
-    task["dependentRequired"] = {"task": ["file"], "datasets": ["file"]}
+    task["dependentRequired"] = {key: ["file"] for key in _WITH_FILE}
     whole["if"] = {"properties": {"all_models": {"const": True}}, "required": ["all_models"]}
     whole["then"] = {"properties": {"models": False, "models_from": False}}
     return {

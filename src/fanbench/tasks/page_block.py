@@ -1,4 +1,4 @@
-"""Read what a task file says about the page of its tasks, from a block in the format of PEP 723:
+"""What is written about the page of a task: in sweep.toml, or in its file, in a block in the format of PEP 723:
 
     # /// fanbench
     # description = "Sums of two numbers."
@@ -24,12 +24,14 @@ from fanbench.tasks.script_metadata import read_block, refuse_unread_block
 from fanbench.wire.messages import Citation
 from fanbench.wire.metadata import Metadata
 
-__all__ = ["read_page_block"]
+__all__ = ["Reference", "page_of", "read_page_block"]
 
 _HINT = 'Write TOML such as `# tags = ["mathematics"]` between `# /// fanbench` and `# ///`.'
 
 
-class _Reference(msgspec.Struct, forbid_unknown_fields=True):
+class Reference(msgspec.Struct, forbid_unknown_fields=True):
+    """A citation, as it is written in TOML."""
+
     url: str
     title: str = ""
 
@@ -38,7 +40,7 @@ class _Block(msgspec.Struct, forbid_unknown_fields=True):
     description: str | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
     provenance: str | UnsetType = UNSET
-    citations: list[_Reference] | UnsetType = UNSET
+    citations: list[Reference] | UnsetType = UNSET
 
 
 def read_page_block(source: str, tree: ast.Module, file: str) -> Metadata | None:
@@ -60,13 +62,34 @@ def _read(docstring: str | None, table: dict[str, Any]) -> Metadata:
     except msgspec.ValidationError as error:
         said = str(error).replace("Object contains unknown field", "there is no key")
         raise ValueError(in_terms_of_toml(said)) from None
+    documented = UNSET if docstring is None else docstring
+    return page_of(
+        description=documented if block.description is UNSET else block.description,
+        tags=block.tags,
+        provenance=block.provenance,
+        citations=block.citations,
+    )
+
+
+def page_of(
+    *,
+    description: str | UnsetType = UNSET,
+    tags: list[str] | UnsetType = UNSET,
+    provenance: str | UnsetType = UNSET,
+    citations: list[Reference] | UnsetType = UNSET,
+) -> Metadata:
+    """Return what a page is to say, from values as they are written in TOML.
+
+    Raises:
+        ValueError: Servers would refuse or drop a value.
+    """
     page = Metadata(
-        description=docstring if block.description is UNSET else block.description.strip(),
-        tags=None if block.tags is UNSET else tuple(block.tags),
-        provenance=None if block.provenance is UNSET else block.provenance.strip(),
+        description=None if description is UNSET else description.strip(),
+        tags=None if tags is UNSET else tuple(tags),
+        provenance=None if provenance is UNSET else provenance.strip(),
         citations=None
-        if block.citations is UNSET
-        else tuple(Citation(title=each.title, url=each.url) for each in block.citations),
+        if citations is UNSET
+        else tuple(Citation(title=each.title, url=each.url) for each in citations),
     )
     if page.problem:
         raise ValueError(f"{page.problem[0].lower()}{page.problem[1:]}")
