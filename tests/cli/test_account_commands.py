@@ -94,7 +94,7 @@ def test_a_leaderboard_as_a_file(cli: Cli) -> None:
     assert result.stderr == "Leaderboard downloaded to to/here/bench_leaderboard.csv\n"
     assert Path("to/here/bench_leaderboard.csv").read_bytes().decode() == CSV
     assert os.listdir("to/here") == ["bench_leaderboard.csv"]
-    both = cli("leaderboard", "me/bench", "-d", "-s", "--format", "csv")
+    both = cli("leaderboard", "me/bench", "-d", "-s", "-v")
     assert both.stdout_bytes.decode() == CSV
     assert Path("bench_leaderboard.csv").is_file()
 
@@ -166,7 +166,14 @@ def test_siblings_have_names_of_their_own(cli: Cli) -> None:
         "Coder (coder-2) 1 N/A",
     ]
     written = cli("leaderboard", "me/bench", "--format", "csv").stdout_bytes.decode().split("\r\n")
-    assert written[1:4] == ["Model M,0.85,N/A", "M Low,0.5,N/A", "M High,N/A,85"]
+    assert written[:4] == [
+        "model,Model,t1,t2",
+        "m,Model M,0.85,N/A",
+        "m@low,M Low,0.5,N/A",
+        "m@high,M High,N/A,85",
+    ]
+    as_kaggle = cli("leaderboard", "me/bench", "-v").stdout_bytes.decode().split("\r\n")
+    assert as_kaggle[:2] == ["Model,t1,t2", "Model M,0.85,N/A"]
 
 
 @pytest.mark.usefixtures("siblings")

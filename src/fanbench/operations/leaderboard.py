@@ -60,24 +60,32 @@ class LeaderboardTable:
         ]
 
     @property
+    def labels(self) -> list[str]:
+        """What fanbench calls the rows: the model's slug, `MODEL@EFFORT`, or the agent's slug."""
+        return [Candidate.of_row(row).label for row in self.board.rows]
+
+    @property
     def cells(self) -> list[list[str]]:
         """The rows for people, in the server's order: values are on the scale of their task, such as `85.0%`.
 
         The names of configurations and agents are followed by what fanbench calls them: `M High (m@high)`.
         """
         names = [
-            row.name
-            if row.kind is CandidateClass.MODEL_VERSION
-            else f"{row.name} ({Candidate.of_row(row).label})"
-            for row in self.board.rows
+            row.name if row.kind is CandidateClass.MODEL_VERSION else f"{row.name} ({label})"
+            for row, label in zip(self.board.rows, self.labels, strict=True)
         ]
         return self._cells(names, lambda result: shown_score(result.result, result.display_type))
 
-    def csv(self) -> str:
-        """The rows for programs, with the values as they are stored."""
+    def csv(self, *, labelled: bool = False) -> str:
+        """The rows for programs, with the values as they are stored, as the Kaggle CLI has them.
+
+        If `labelled`, a column `model` with the `labels` comes before the others.
+        """
+        rows = [self.header, *self._cells(self.names, lambda result: score(result.result))]
+        if labelled:
+            rows = [[label, *row] for label, row in zip(["model", *self.labels], rows, strict=True)]
         text = io.StringIO(newline="")
-        cells = self._cells(self.names, lambda result: score(result.result))
-        csv.writer(text).writerows([self.header, *cells])
+        csv.writer(text).writerows(rows)
         return text.getvalue()
 
     def _cells(self, names: Iterable[str], read: Callable[[TaskResult], str]) -> list[list[str]]:

@@ -67,7 +67,8 @@ def leaderboard(
 
     BENCHMARK is one on the server: one row per model, model configuration or agent, one column per task. A cell is a
     number on the scale of the task, Pass, Fail, or N/A where there is no result. Without an owner, it is one of yours.
-    CSV contains the same table with the numbers as they are stored; JSON contains one record per result.
+    CSV contains the same table with the numbers as they are stored, after a column `model` with the slug, MODEL@EFFORT
+    or the agent; JSON contains one record per result.
 
     DIR is a folder of results, such as that of a sweep. Each model has its mean score over tasks with an interval, the
     ranks that chance allows, the attempts that have a score among those that were planned, its cost and time. Where
@@ -158,4 +159,4 @@ def _show_benchmark(
     elif download:
         settings.output.note(f"Leaderboard downloaded to {write_leaderboard(found, folder or Path())}")
     if show or not download:
-        show_leaderboard(settings.output, found)
+        show_leaderboard(settings.output, found, as_kaggle=settings.csv)

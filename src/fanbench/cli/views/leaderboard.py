@@ -6,14 +6,14 @@ import click
 
 from fanbench.cli.output import Output, iso_time
 from fanbench.operations.leaderboard import LeaderboardTable, score
-from fanbench.wire.candidates import Candidate
 from fanbench.wire.messages import DisplayType
 from fanbench.wire.slugs import normalize_model
 
 __all__ = ["FIELDS", "show_leaderboard"]
 
-#: One record per result of a row in a task. A CSV is the table itself. The Kaggle CLI has one record per row: its
-#: `Model` is a field here, too, and after it comes its field of the task, which has the name of the task.
+#: One record per result of a row in a task. A CSV is the table itself, after a column `model`. The Kaggle CLI has one
+#: record per row: its `Model` is a field here, too, and after it comes its field of the task, which has the name of
+#: the task.
 FIELDS = (
     "benchmark",
     "model",
@@ -35,20 +35,21 @@ FIELDS = (
 )
 
 
-def show_leaderboard(out: Output, found: LeaderboardTable) -> None:
+def show_leaderboard(out: Output, found: LeaderboardTable, *, as_kaggle: bool) -> None:
+    """Print a leaderboard; with `as_kaggle`, the Kaggle CLI's CSV of it."""
     if out.format.tabular:
-        click.echo(found.csv(), nl=False)
+        click.echo(found.csv(labelled=not as_kaggle), nl=False)
         return
     benchmark = f"{found.owner}/{found.benchmark}"
     records = []
-    for name, row in zip(found.names, found.board.rows, strict=True):
+    for label, name, row in zip(found.labels, found.names, found.board.rows, strict=True):
         for result in row.task_results:
             got = result.result
             scaled = result.display_type is not DisplayType.UNSPECIFIED
             numeric = got.numeric_result if got else None
             record = {
                 "benchmark": benchmark,
-                "model": Candidate.of_row(row).label,
+                "model": label,
                 "name": name,
                 "task": result.benchmark_task_slug,
                 "task_name": result.benchmark_task_name,
