@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import msgspec
 import pytest
 
 from fanbench import FanbenchError, NotFound, TaskFileError, Unauthorized, UnknownModel, UsageError
@@ -470,6 +471,27 @@ async def test_another_version_than_that_of_the_benchmark_is_said() -> None:
     assert preview(made, None).warnings == (
         "b is run at version 3, its newest; the benchmark has version 2.",
     )
+
+
+async def test_runs_are_queued_for_a_benchmark_of_ones_own(tmp_path: Path) -> None:
+    """Of the tasks that it has as they are run, also when the sweep is resumed, and not where the budget counts."""
+    server = with_benchmark("b", "c", "d", "e")
+    server.benchmarks["me", "bench"] = server.benchmarks.pop(("them", "bench"))
+    server.benchmarks["me", "bench"][1] = server.tasks["c"].version_slug(2)
+    wanted = spec("e", file(tmp_path, "d"), benchmark="bench", enqueue="auto")
+    made = await plan(server, wanted)
+    resumed = spec_of(made)
+    assert resumed is not None
+    for each in (made, await plan(server, resumed)):
+        queued = {task.slug: each.attributed_to(task) for task in each.tasks}
+        assert queued == {"e": "me/bench", "d": "", "b": "me/bench", "c": ""}
+        assert any("the benchmark me/bench" in line for line in preview(each, None).lines())
+    for changes in ({"max_cost": 5.0}, {"enqueue": "never"}):
+        made = await plan(server, msgspec.structs.replace(wanted, **changes))
+        assert not any(map(made.attributed_to, made.tasks))
+    server.benchmarks["them", "bench"] = server.benchmarks["me", "bench"]
+    made = await plan(server, spec(benchmark="them/bench", enqueue="auto"))
+    assert not any(map(made.attributed_to, made.tasks))
 
 
 @pytest.mark.parametrize("benchmark", ["them/empty", "them/none", "a/b/c"])

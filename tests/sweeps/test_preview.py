@@ -413,6 +413,7 @@ def test_the_record_of_a_plan() -> None:
         "repeats": 1,
         "judge": "",
         "enqueue": "never",
+        "enqueued_for": "",
         "tasks": [
             {
                 "task": "t",

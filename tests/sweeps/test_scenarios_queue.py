@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanbench.operations.queue import CannotEnqueue, NotEnqueued, QueueRead
+from fanbench.operations.queue import CannotEnqueue, NotAttributed, NotEnqueued, QueueRead
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.events import RunSkipped
+from fanbench.sweeps.plan import PlannedBenchmark
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
 from fanbench.wire.messages import QueueSettings, RunState
@@ -84,6 +85,48 @@ def test_without_a_queue_all_is_as_before(tmp_path: Path, changes: dict[str, obj
     assert world.calls["schedule_runs"] - before.calls["schedule_runs"] in (0, 3)
     assert world.calls["queue_status"] == 1
     assert before.calls["queue_status"] == 0
+
+
+def in_benchmark(world: World, *mapped: str) -> World:
+    """The world with its tasks on the server, and a benchmark `me/bench` that has those that are mapped."""
+    world.texts.clear()
+    for task in world.tasks:
+        world.kaggle.add_task(task)
+    world.kaggle.benchmarks["me", "bench"] = [world.kaggle.tasks[task].version_slug(1) for task in mapped]
+    world.benchmark = PlannedBenchmark("me/bench", world.tasks, is_own=True)
+    return world
+
+
+def test_runs_are_queued_for_the_benchmark(tmp_path: Path) -> None:
+    """Those of tasks that the server does not have in the benchmark are queued without it, which is said of each."""
+    world = in_benchmark(World(tmp_path, tasks=2, models=2, repeats=3, rules=AUTO), "t1")
+    assert world.run()
+    world.check_all_done()
+    assert {(run.task, run.benchmark) for run in world.kaggle.our_runs()} == {("t1", "me/bench"), ("t2", "")}
+    (event,) = world.of(NotAttributed)
+    assert (event.task, event.benchmark) == ("t2", "me/bench")
+    assert world.of(NotEnqueued) == []
+    assert world.calls["schedule_runs"] == 7
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 501])
+def test_a_benchmark_that_cannot_be_edited(tmp_path: Path, status: int) -> None:
+    """A refusal does not switch the queue off: the runs are put into it without the benchmark."""
+    faults = (Fault("schedule_runs", status, times=1),)
+    world = in_benchmark(World(tmp_path, Scenario(faults=faults), tasks=1, repeats=2, rules=AUTO), "t1")
+    assert world.run()
+    world.check_all_done()
+    assert (len(world.of(NotAttributed)), world.of(NotEnqueued)) == (1, [])
+    assert {run.benchmark for run in world.kaggle.our_runs()} == {""}
+
+
+def test_a_benchmark_without_a_queue(tmp_path: Path) -> None:
+    """Where the account has no queue, nothing is said of the benchmark."""
+    world = in_benchmark(World(tmp_path, Scenario(queue=None), repeats=2, rules=AUTO), "t1")
+    assert world.run()
+    world.check_all_done()
+    assert world.of(NotAttributed) == []
+    assert len(world.of(NotEnqueued)) == 1
 
 
 def test_an_account_must_have_the_queue(tmp_path: Path) -> None:

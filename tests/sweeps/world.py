@@ -20,7 +20,7 @@ from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import DrainReason, RunMissing, SweepEnded, SweepEvent
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.plan import PlannedTask, SweepPlan
+from fanbench.sweeps.plan import PlannedBenchmark, PlannedTask, SweepPlan
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import ApiCall, Scenario, SimulatedRun, run_in_virtual_time
 from fanbench.wire.messages import RunState
@@ -92,6 +92,8 @@ class World:
         self.rerun: tuple[PlannedRun, ...] = ()
         #: Whether the planner compares the contents of tasks with those on the server.
         self.compares = False
+        #: The benchmark in which all tasks are.
+        self.benchmark: PlannedBenchmark | None = None
         #: Models that the server does not list, each with the names close to it.
         self.unlisted: dict[str, tuple[str, ...]] = {}
         #: Whether the server does not show the efforts of models.
@@ -120,6 +122,7 @@ class World:
                 self.models, self.unlisted, agents=frozenset(self.kaggle.agents), unchecked=self.unchecked
             ),
             rerun=self.rerun,
+            benchmark=self.benchmark,
         )
 
     def _planned(self, slug: str) -> PlannedTask:
@@ -129,7 +132,17 @@ class World:
         file = Path(f"{slug}.py") if text is not None else None
         page = self.pages.get(slug)
         same = there.newest.text == text if there and self.compares else None
-        return PlannedTask(slug, self._identity(slug), seen, file, text, page=page, same_as_server=same)
+        mapped = seen.slug.version_number if seen and self.benchmark else 0
+        return PlannedTask(
+            slug,
+            self._identity(slug),
+            seen,
+            file,
+            text,
+            page=page,
+            benchmark_version=mapped,
+            same_as_server=same,
+        )
 
     def _identity(self, slug: str) -> str:
         """Returns the identity of the content that is to be run now."""

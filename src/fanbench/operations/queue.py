@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -33,6 +33,7 @@ from fanbench.wire.slugs import normalize_model
 __all__ = [
     "CannotEnqueue",
     "EnqueueMode",
+    "NotAttributed",
     "NotEnqueued",
     "Queue",
     "QueueCount",
@@ -158,6 +159,10 @@ def _ended(counts: Mapping[RunState, int]) -> tuple[int, int]:
 EnqueueMode = Literal["auto", "always", "never"]
 
 
+#: The statuses of answers to a call for a benchmark which the caller cannot edit, or which lacks the task.
+_REFUSALS = (400, 403, *NO_SUCH_CALL)
+
+
 class CannotEnqueue(FanbenchError):
     """The server does not take runs into its queue, and they are not to be scheduled otherwise."""
 
@@ -170,6 +175,18 @@ class NotEnqueued(Event, frozen=True):
     @property
     def text(self) -> str:
         return f"Runs are scheduled without the server's queue: {error_line(self.reason)}"
+
+
+class NotAttributed(Event, frozen=True):
+    """The server does not queue the runs of a task for the `benchmark`, so they are queued without it."""
+
+    task: str
+    benchmark: str
+    reason: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.task}: its runs are queued without the benchmark {self.benchmark}: {error_line(self.reason)}"
 
 
 class QueueRead(Event, frozen=True):
@@ -199,7 +216,7 @@ class RunQueue:
         client: Api,
         mode: EnqueueMode,
         enqueue: Enqueue,
-        emit: Callable[[NotEnqueued | QueueRead], None],
+        emit: Callable[[NotAttributed | NotEnqueued | QueueRead], None],
     ) -> None:
         self._client = client
         self._mode = mode
@@ -209,6 +226,8 @@ class RunQueue:
         #: Whether runs are put into the queue; None while that is not known.
         self.in_use: bool | None = False if mode == "never" else None
         self._has_taken_runs = False
+        #: The tasks whose runs the server does not attribute to their benchmark.
+        self._unattributed: set[str] = set()
 
     async def schedule_runs(
         self,
@@ -219,8 +238,11 @@ class RunQueue:
         judge: str = "",
         effort: str = "",
         agents: Sequence[str] = (),
+        benchmark: str = "",
     ) -> list[ScheduleResult]:
         """Do what `Client.schedule_runs` does, and raise what it raises.
+
+        In the queue, the runs are attributed to a `benchmark` ("owner/slug"), if the server accepts that.
 
         Raises:
             CannotEnqueue: The account has no queue, and the mode is "always". Nothing has been scheduled.
@@ -238,7 +260,7 @@ class RunQueue:
         if not self.in_use:
             return await schedule()
         try:
-            results = await schedule(enqueue=self._enqueue)
+            results = await self._put(schedule, task, benchmark)
         except ApiError as error:
             # Once the queue has taken runs, this is about the task or a model.
             if error.status not in NO_SUCH_CALL or self._has_taken_runs:
@@ -250,6 +272,23 @@ class RunQueue:
         else:
             self._has_taken_runs = True
         return results
+
+    async def _put(
+        self, schedule: Callable[..., Awaitable[list[ScheduleResult]]], task: str, benchmark: str
+    ) -> list[ScheduleResult]:
+        """Put runs into the queue, attributed to a benchmark if the server accepts that."""
+        if benchmark and task not in self._unattributed:
+            try:
+                return await schedule(enqueue=replace(self._enqueue, benchmark=benchmark))
+            except ApiError as error:
+                if error.status not in _REFUSALS:
+                    raise
+                # It may as well be about something else, of which the next call says the same.
+                results = await schedule(enqueue=self._enqueue)
+                self._unattributed.add(task)
+                self._emit(NotAttributed(task, benchmark, str(error)))
+                return results
+        return await schedule(enqueue=self._enqueue)
 
     async def look(self) -> None:
         """Ask the server whether to put runs into its queue, unless that is known.

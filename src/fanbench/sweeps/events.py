@@ -16,7 +16,7 @@ import msgspec
 
 from fanbench._util.text import duration, error_line, iso_time, many, one_line, result_text
 from fanbench.operations.events import Event, VersionSuperseded, describe_state
-from fanbench.operations.queue import NotEnqueued, QueueRead
+from fanbench.operations.queue import NotAttributed, NotEnqueued, QueueRead
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.attempts import PlannedRun
 from fanbench.wire.messages import CreationState, RunState
@@ -71,7 +71,9 @@ class _OwnEvent(Event, frozen=True):
 
 
 #: An event of a sweep. Its `text` is one line for people.
-SweepEvent: TypeAlias = _OwnEvent | CallUnanswered | NotEnqueued | QueueRead | VersionSuperseded
+SweepEvent: TypeAlias = (
+    _OwnEvent | CallUnanswered | NotAttributed | NotEnqueued | QueueRead | VersionSuperseded
+)
 
 
 class SweepStarted(_OwnEvent, frozen=True):
@@ -512,6 +514,7 @@ EmitSweepEvent = Callable[[SweepEvent], None]
 
 ALL_EVENTS: tuple[type[SweepEvent], ...] = (
     CallUnanswered,
+    NotAttributed,
     NotEnqueued,
     QueueRead,
     VersionSuperseded,

@@ -29,7 +29,7 @@ from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_tas
 from fanbench.wire.candidates import normalize_label, same_label
 from fanbench.wire.messages import BenchmarkModel, Run, Task
 from fanbench.wire.metadata import Metadata
-from fanbench.wire.slugs import fits, join_task, slugify_task
+from fanbench.wire.slugs import fits, join_task, slugify, slugify_task
 
 __all__ = ["PlannedBenchmark", "PlannedTask", "SweepPlan", "make_plan"]
 
@@ -71,12 +71,14 @@ class PlannedTask:
 class PlannedBenchmark:
     """A benchmark (OWNER/BENCHMARK) whose `tasks` are in the sweep: those that it had when that was planned first.
 
-    `change` says in one line how it differs from that today; it is empty if it does not.
+    `change` says in one line how it differs from that today; it is empty if it does not. `is_own` says whether it
+    belongs to the user.
     """
 
     name: str
     tasks: tuple[str, ...]
     change: str = ""
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,18 @@ class SweepPlan:
     judge: str = ""
     rerun: tuple[PlannedRun, ...] = ()
     benchmark: PlannedBenchmark | None = None
+
+    def attributed_to(self, task: PlannedTask) -> str:
+        """Return the benchmark (OWNER/BENCHMARK) for which the server's queue is to make the runs of a task; or "".
+
+        It is one of the user's that has the task at the version that is run. With `max_cost` there is none: what the
+        runs of a benchmark cost may count for a quota of its own, by which nothing is known of what has been spent.
+        """
+        has_it = task.seen is not None and task.benchmark_version == task.seen.slug.version_number
+        is_to_queue = self.rules.enqueue != "never" and self.rules.max_cost is None
+        if self.benchmark is None or not (self.benchmark.is_own and has_it and is_to_queue):
+            return ""
+        return self.benchmark.name
 
     @property
     def planned_runs(self) -> list[PlannedRun]:
@@ -135,7 +149,7 @@ async def make_plan(
     if spec.benchmark:
         me = await username(client)
         benchmark, versions = await _look_at_benchmark(client, spec.benchmark, spec.benchmark_tasks, me)
-        sources += _of_benchmark(benchmark, versions, sources, me)
+        sources = _with_benchmark(sources, benchmark, versions, me)
     judge = await find_judge(client, spec.judge, available)
     choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
     await _refuse_unknown(client, sources, seen)
@@ -365,27 +379,27 @@ async def _look_at_benchmark(
         NotFound: It does not exist.
         UnsupportedByServer: The server cannot list its tasks.
     """
-    name = "/".join(await whole_name(client, name))
+    owner, slug = await whole_name(client, name)
+    name, is_own = f"{owner}/{slug}", slugify(owner) == slugify(me)
     try:
         listed = await tasks_of_benchmark(client, name)
     except FanbenchError as error:
         if planned is None:
             raise
-        return PlannedBenchmark(
-            name, planned, f"The benchmark {name} cannot be listed now: {error_line(str(error))}"
-        ), {}
+        change = f"The benchmark {name} cannot be listed now: {error_line(str(error))}"
+        return PlannedBenchmark(name, planned, change, is_own), {}
     versions = {
         task.slug.task_slug if task.slug.owner_slug == me else join_task(task.slug): task.slug.version_number
         for task in listed
     }
     if planned is not None:
-        return PlannedBenchmark(name, planned, _change(name, planned, versions)), versions
+        return PlannedBenchmark(name, planned, _change(name, planned, versions), is_own), versions
     if not listed:
         raise UsageError(
             f"The benchmark '{name}' has no tasks.",
             hint=f"Add some with `fanbench benchmarks add {name} TASK`.",
         )
-    return PlannedBenchmark(name, tuple(versions)), versions
+    return PlannedBenchmark(name, tuple(versions), is_own=is_own), versions
 
 
 def _change(name: str, planned: Sequence[str], now: Collection[str]) -> str:
@@ -402,15 +416,25 @@ def _change(name: str, planned: Sequence[str], now: Collection[str]) -> str:
     )
 
 
-def _of_benchmark(
-    benchmark: PlannedBenchmark, versions: Mapping[str, int], named: Sequence[_Source], me: str
+def _with_benchmark(
+    named: Sequence[_Source], benchmark: PlannedBenchmark, versions: Mapping[str, int], me: str
 ) -> list[_Source]:
-    """Return the tasks of a benchmark that are not named otherwise. They are run as they are on the server."""
-    known = {source.slug for source in named}
+    """Return the tasks that are named, and those of a benchmark besides. These are run as they are on the server."""
+
+    def short(source: _Source) -> str:
+        return source.slug.removeprefix(f"{me}/")
+
+    known = set(map(short, named))
     return [
-        _Source(slug, benchmark_version=versions.get(slug, 0))
-        for slug in benchmark.tasks
-        if not known & {slug, f"{me}/{slug}"}
+        *(
+            replace(source, benchmark_version=0 if source.file else versions.get(short(source), 0))
+            for source in named
+        ),
+        *(
+            _Source(slug, benchmark_version=versions.get(slug, 0))
+            for slug in benchmark.tasks
+            if slug not in known
+        ),
     ]
 
 

@@ -122,18 +122,13 @@ class TaskPreview:
     offered: int = 0
 
 
-_QUEUES: Mapping[EnqueueMode, str] = {
-    "auto": "Runs go into the server's queue, if your account has one.",
-    "always": "Runs go into the server's queue.",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Preview:
     """The whole plan.
 
     `calls` is an estimate of the API calls, `quotas` is what is left of the server's quotas, and `stage` is the
-    first stage with something to do. `power` are sentences about what the results could show, if that was asked for.
+    first stage with something to do. `enqueued_for` is the benchmark for which the server's queue is to make runs, if
+    any. `power` are sentences about what the results could show, if that was asked for.
     """
 
     output: str
@@ -147,6 +142,7 @@ class Preview:
     stage: Stage = "collect"
     judge: str = ""
     enqueue: EnqueueMode = "never"
+    enqueued_for: str = ""
     power: tuple[str, ...] = ()
 
     @property
@@ -187,7 +183,7 @@ class Preview:
             f"{many(self.counts.planned, 'run')}, results in {self.output}",
             total,
             *self._offer(),
-            *([_QUEUES[self.enqueue]] if self.enqueue in _QUEUES and self.counts.schedule else []),
+            *self._queueing(),
             *self.power,
             *(
                 f"Left of the {quota.period} quota: {quota.remaining:.12g} of {quota.total:.12g} runs"
@@ -204,6 +200,14 @@ class Preview:
             yield "1 run of this version is on the server: --adopt takes it."
         elif offered:
             yield f"{many(offered, 'run')} of these versions are on the server: --adopt takes them."
+
+    def _queueing(self) -> Iterator[str]:
+        if self.enqueue != "never" and self.counts.schedule:
+            benchmark = (
+                f", those of its tasks for the benchmark {self.enqueued_for}" if self.enqueued_for else ""
+            )
+            condition = ", if your account has one" if self.enqueue == "auto" else ""
+            yield f"Runs go into the server's queue{benchmark}{condition}."
 
     @property
     def record(self) -> dict[str, Any]:
@@ -289,6 +293,7 @@ def preview(
         stage=first_stage(stages),
         judge=plan.judge,
         enqueue=plan.rules.enqueue,
+        enqueued_for=next(filter(None, map(plan.attributed_to, plan.tasks)), ""),
         power=tuple(power_sentences([task.slug for task in plan.tasks], plan.repeats, items))
         if scores is not None
         else (),

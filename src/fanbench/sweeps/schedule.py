@@ -30,8 +30,12 @@ _MOST_ENQUEUED = 100
 class RunScheduler:
     """Makes one schedule call at a time, with each model in it at most once."""
 
-    def __init__(self, task: TaskRuns, watcher: TaskWatcher, context: SweepContext) -> None:
+    def __init__(
+        self, task: TaskRuns, watcher: TaskWatcher, context: SweepContext, *, benchmark: str = ""
+    ) -> None:
         self._task = task
+        #: That for which the server's queue is to make the runs; empty if there is none.
+        self._benchmark = benchmark
         self._watcher = watcher
         self._context = context
         self._budget = RetryBudget(refused=0.0)
@@ -116,6 +120,7 @@ class RunScheduler:
                 judge=self._context.plan.judge,
                 effort=request[0].effort,
                 agents=[each.agent for each in request if each.agent],
+                benchmark=self._benchmark,
             )
         except FanbenchError as error:
             self._record_failure(runs, error)

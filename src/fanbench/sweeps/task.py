@@ -71,7 +71,8 @@ class TaskPipeline:
         self._task = context.tasks[task.slug]
         self._group = anyio.create_task_group()
         self._watcher = TaskWatcher(self._task, context, self._start_pipeline)
-        self._scheduler = RunScheduler(self._task, self._watcher, context)
+        benchmark = context.plan.attributed_to(task)
+        self._scheduler = RunScheduler(self._task, self._watcher, context, benchmark=benchmark)
         #: The task as last seen on the server.
         self._seen = task.seen
         self._reported_state: CreationState | None = None

@@ -21,7 +21,7 @@ from fanbench._util.text import error_line, many
 from fanbench.cli.command import Settings
 from fanbench.cli.redact import redact
 from fanbench.operations.events import VersionSuperseded
-from fanbench.operations.queue import NotEnqueued
+from fanbench.operations.queue import NotAttributed, NotEnqueued
 from fanbench.operations.unanswered import CallUnanswered
 from fanbench.sweeps.events import (
     CancelEnded,
@@ -113,6 +113,7 @@ class EventPrinter:
                 | Draining
                 | CancelEnded
                 | CallUnanswered
+                | NotAttributed
                 | NotEnqueued
                 | VersionSuperseded
             )
