@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import anyio
 import anyio.to_thread
@@ -23,14 +24,15 @@ from fanbench.local.kept_options import flags_of, read_options
 from fanbench.local.serve import check_installed
 from fanbench.local.settings import default_data_folder
 
-START_TIMEOUT = 60.0
-START_TIMEOUT_WITH_RAY = 300.0
-STOP_TIMEOUT = 20.0
-"""Seconds for the end of a server, after those that it gives its runs."""
-BACKGROUND_IDLE = 900
-"""Seconds without a request or a run after which a server started by `--local` ends."""
+START_SECONDS = 60.0
+START_SECONDS_WITH_RAY = 300.0
+STOP_SECONDS = 20.0
+"""How long a server may take to end, after the time that it gives its runs."""
+IDLE_SECONDS = 900
+"""How long a server that `--local` has started goes on without a request or a run."""
 
 _LOOK_EVERY = 0.05
+"""Seconds between two looks at a server that starts or ends."""
 
 
 async def ensure_server(data: Path | None = None, *, datasets: Path | None = None) -> LocalServer:
@@ -50,39 +52,20 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         return server
     check_installed()
     with tempfile.TemporaryFile() as errors:
-        command = [
-            sys.executable,
-            "-m",
-            "fanbench",
-            "serve",
-            "--data",
-            str(data),
-            "--any-port",
-            "--last-options",
-        ]
-        command += ["--idle-timeout", str(BACKGROUND_IDLE)]
-        command += ["--datasets", str(datasets)] if datasets is not None else []
-        process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this process
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C in this terminal is not for the server
-        )
+        process = _start(data, datasets, errors)
         with anyio.move_on_after(timeout):
-            while True:
-                if (server := find_server(data)) is not None:
-                    started = server.pid == process.pid
-                    if not started:
-                        # Another server was faster. Ours must not take over when that one stops.
-                        process.terminate()
-                        await anyio.to_thread.run_sync(process.wait)
-                    process.returncode = 0  # the server outlives this process, which need not reap it
-                    return replace(server, started=started)
+            while (server := find_server(data)) is None:
                 if process.poll() is not None and not is_locked(lock):
                     errors.seek(0)
                     raise _not_started(errors.read().decode("utf-8", "replace"), _last_options(data))
                 await anyio.sleep(_LOOK_EVERY)
+            started = server.pid == process.pid
+            if not started:
+                # Another server was faster. Ours must not take over when that one stops.
+                process.terminate()
+                await anyio.to_thread.run_sync(process.wait)
+            process.returncode = 0  # the server outlives this process, which need not reap it
+            return replace(server, started=started)
         process.terminate()
         raise LocalServerError(
             f"The local server did not listen within {timeout:g} s.",
@@ -90,12 +73,25 @@ async def ensure_server(data: Path | None = None, *, datasets: Path | None = Non
         )
 
 
+def _start(data: Path, datasets: Path | None, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a server that outlives this process."""
+    options = ["--data", str(data), "--any-port", "--last-options", "--idle-timeout", str(IDLE_SECONDS)]
+    options += ["--datasets", str(datasets)] if datasets is not None else []
+    return subprocess.Popen(
+        [sys.executable, "-m", "fanbench", "serve", *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        start_new_session=True,  # Ctrl-C in this terminal is not for the server
+    )
+
+
 def _start_timeout(data: Path) -> float:
     """The seconds that a server with the last options on this folder may take to start."""
     with suppress(LocalServerError):  # it says so itself
         if read_options(DataFolder(data)).engine != "local":
-            return START_TIMEOUT_WITH_RAY
-    return START_TIMEOUT
+            return START_SECONDS_WITH_RAY
+    return START_SECONDS
 
 
 def _not_started(said: str, last_options: str | None) -> LocalServerError:
@@ -121,12 +117,8 @@ def _last_options(data: Path) -> str | None:
     )
 
 
-def _say_nothing(_pid: int, _stop_timeout: float) -> None:
-    pass
-
-
 async def stop_server(
-    data: Path | None = None, stopping: Callable[[int, float], None] = _say_nothing
+    data: Path | None = None, stopping: Callable[[int, float], None] = lambda _pid, _stop_timeout: None
 ) -> int | None:
     """Stop the server of the data folder and wait for its end. Return its process id, None if none is running.
 
@@ -155,7 +147,7 @@ async def stop_server(
     except OSError as error:
         raise LocalServerError(f"Cannot stop the server, process {pid}: {error.strerror}.") from None
     stopping(pid, stop_timeout)
-    limit = stop_timeout + STOP_TIMEOUT
+    limit = stop_timeout + STOP_SECONDS
     with anyio.move_on_after(limit):
         # The next server may be faster than our look.
         while is_locked(lock) and read_owner(lock) == pid:  # noqa: ASYNC110 - another process
