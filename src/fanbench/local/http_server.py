@@ -7,6 +7,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import cast
 
 import structlog
@@ -24,9 +25,10 @@ GRACEFUL_SECONDS = 2
 """How long open answers, such as log streams, may continue when the server is to end."""
 
 PAUSE, LONGEST_PAUSE = 0.001, 0.005
-"""Seconds for which a process leaves connections to others for each that it has, and at most."""
+"""Seconds that a process pauses after it has accepted a connection: for each connection that it has, and at most."""
 
 _NO_FILES_PAUSE = 1.0
+"""Seconds that it pauses after it could not accept one because files or memory were used up."""
 
 
 class HttpServer(uvicorn.Server):
@@ -96,18 +98,18 @@ class SharingHttpServer(HttpServer):
         await super().shutdown(sockets)
 
     async def _accept(self) -> None:
+        kind = cast("type[Connection]", self.config.http_protocol_class)
+        connection = partial(
+            kind, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
         loop = asyncio.get_running_loop()
         self._listener.setblocking(False)
         while True:
             try:
                 accepted, _ = await loop.sock_accept(self._listener)
-                await loop.connect_accepted_socket(self._make_protocol, accepted)
+                await loop.connect_accepted_socket(connection, accepted)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     _log.error("cannot accept a connection", error=str(error))
                     await asyncio.sleep(_NO_FILES_PAUSE)
             await asyncio.sleep(min(PAUSE * len(self.server_state.connections), LONGEST_PAUSE))
-
-    def _make_protocol(self) -> asyncio.Protocol:
-        kind = cast("type[Connection]", self.config.http_protocol_class)
-        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

@@ -41,6 +41,7 @@ PART = 8 << 20
 """The bytes of a part of an upload; an upload has at most 10,000."""
 
 PARTS_AT_ONCE = 4
+"""The parts of one upload that are sent at the same time."""
 
 REQUEST_SECONDS = 30.0
 """How long one request may take, with a block or a part."""
@@ -127,15 +128,15 @@ class ObjectStore:
                 await self._store.delete_async([each["path"] for each in some])
 
     @contextmanager
-    def _calling(self, deed: str, *, more_seconds: float = 0) -> Iterator[None]:
-        """Turn all errors in the block into LocalServerError, also that it takes longer than a call may."""
+    def _calling(self, action: str, *, more_seconds: float = 0) -> Iterator[None]:
+        """Turn every error in the block, and a block that takes longer than a call may, into LocalServerError."""
         from obstore.exceptions import BaseError
 
         try:
             with anyio.fail_after(CALL_SECONDS + more_seconds):
                 yield
         except (BaseError, OSError, ValueError) as error:  # a TimeoutError is an OSError, too
-            raise LocalServerError(f"Cannot {deed} {self.url}: {_reason(error)}.", hint=_HINT) from None
+            raise LocalServerError(f"Cannot {action} {self.url}: {_reason(error)}.", hint=_HINT) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +175,14 @@ async def upload_output(folder: Path, place: str) -> None:
     # `ROOT/runs/ID/ATTEMPT`: the root has to be there, or a share that is not mounted would become a local folder.
     root, *stem = place.rsplit("/", 3)
     store = ObjectStore(root)
+    write_zip = partial(write_output_zip, folder, check=from_thread.check_cancelled)
     with files.output_errors("write the zip of the output", kind=LocalServerError):
         async with files.async_temporary_folder(".fanbench-upload-", folder.parent) as room:
             for include_source in (False, True):
-                name = zip_name("/".join(stem), include_source=include_source)
-                write = partial(_write_zip, folder, room / "output.zip", include_source)
-                file = await anyio.to_thread.run_sync(write)
-                await store.put(name, file)
+                file = room / "output.zip"
+                await anyio.to_thread.run_sync(partial(write_zip, file, include_source=include_source))
+                await store.put(zip_name("/".join(stem), include_source=include_source), file)
                 await anyio.Path(file).unlink()
-
-
-def _write_zip(folder: Path, file: Path, include_source: bool) -> Path:
-    write_output_zip(folder, file, include_source=include_source, check=from_thread.check_cancelled)
-    return file
 
 
 def checked_url(url: str) -> str:

@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from fanbench.errors import LocalServerError
-from fanbench.local.models import ModelEngine, ModelFault
+from fanbench.local.models import ModelFault
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.models.upstream import ChatEndpoint
 from fanbench.local.proxy_workers.link import (
@@ -33,8 +33,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Broker:
-    """`note` appends a line to the log of a run. `ready` is called once the worker accepts requests, and `used` each
-    time it says something.
+    """Answers the messages of one worker.
+
+    `note` appends a line to the log of a run. `ready` is called once the worker accepts requests, and `used` each time
+    it says something.
     """
 
     def __init__(
@@ -98,7 +100,10 @@ class Broker:
         del self._asked[asked.id]
 
     async def _give(self, asked: Take | Ask) -> None:
-        engine = self._find_engine(asked.model)
+        spec = self._pool.catalog.find(asked.model)
+        if spec is None:
+            raise ModelFault(f"model {asked.model} has just been removed", status=404)
+        engine = self._pool.engine(spec)
         if isinstance(asked, Take):
             if not isinstance(engine, ChatEndpoint):
                 raise ModelFault(f"model {asked.model} has just been changed", status=503, retry_after="1")
@@ -113,9 +118,3 @@ class Broker:
             self.send(Answer(asked.id))
         else:
             self.send(Answer(asked.id, await engine.complete(asked.request)))
-
-    def _find_engine(self, model: str) -> ModelEngine:
-        spec = self._pool.catalog.find(model)
-        if spec is None:
-            raise ModelFault(f"model {model} has just been removed", status=404)
-        return self._pool.engine(spec)

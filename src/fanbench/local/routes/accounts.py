@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fanbench.local.state.tables import now
 from fanbench.local.wire import OWNER, Services, page_of
@@ -93,12 +93,12 @@ async def create_proxy_token(services: Services, _request: TaskRequest) -> Model
 
 
 async def task_quota(services: Services, _request: TaskRequest) -> TaskQuota:
-    used = await services.store.runs_since(now().replace(hour=0, minute=0, second=0, microsecond=0))
+    used = await services.store.runs_since(_midnight())
     return TaskQuota(daily_quota_used=used, total_daily_quota_allowed=services.settings.daily_runs)
 
 
 async def proxy_quotas(services: Services, _request: TaskRequest) -> ModelProxyQuotas:
-    day = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    day = _midnight()
     month = day.replace(day=1)
     next_month = (month + timedelta(days=32)).replace(day=1)
     daily = services.settings.proxy_quota_usd
@@ -117,6 +117,11 @@ async def proxy_quotas(services: Services, _request: TaskRequest) -> ModelProxyQ
             for period, since, refill, allowed in periods
         ]
     )
+
+
+def _midnight() -> datetime:
+    """The start of this day, in UTC."""
+    return now().replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 async def introspect_token(services: Services, request: IntrospectTokenRequest) -> IntrospectTokenResponse:

@@ -242,7 +242,7 @@ async def _stream(
     end: bytes = b"",
 ) -> Response:
     """Stream the chunks, but answer only once the first has come: until then a fault can be an HTTP status."""
-    first = await _unless_gone(request, partial(_first, chunks))
+    first = await _unless_gone(request, lambda: anext(chunks, None))
 
     async def events() -> AsyncIterator[bytes]:
         async with aclosing(chunks):
@@ -257,10 +257,6 @@ async def _stream(
         yield end
 
     return StreamingResponse(events(), media_type="text/event-stream")
-
-
-async def _first(chunks: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
-    return await anext(chunks, None)
 
 
 def _event(content: dict[str, Any] | None) -> bytes:
