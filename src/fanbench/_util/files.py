@@ -14,9 +14,15 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -25,6 +31,7 @@ from fanbench.errors import FanbenchError, OutputError, UsageError
 
 __all__ = [
     "async_temporary_folder",
+    "in_threads",
     "make_folders",
     "move",
     "open_regular",
@@ -35,6 +42,8 @@ __all__ = [
     "temporary_folder",
     "write",
 ]
+
+T = TypeVar("T")
 
 
 def read_text(path: Path) -> str:
@@ -151,16 +160,24 @@ def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
             os.close(lock)
 
 
+def async_temporary_folder(prefix: str, parent: Path | None = None) -> AbstractAsyncContextManager[Path]:
+    """`temporary_folder` without blocking the event loop."""
+    return in_threads(temporary_folder(prefix, parent))
+
+
 @asynccontextmanager
-async def async_temporary_folder(prefix: str, parent: Path | None = None) -> AsyncGenerator[Path, None]:
-    """`temporary_folder` without blocking the event loop; the folder is deleted also if this is cancelled."""
-    context = temporary_folder(prefix, parent)
-    folder = await anyio.to_thread.run_sync(context.__enter__)
+async def in_threads(context: AbstractContextManager[T]) -> AsyncGenerator[T, None]:
+    """Enter and exit `context` in threads, because it blocks. It is exited even if this is cancelled."""
+    entered = await anyio.to_thread.run_sync(context.__enter__)
+    failure: tuple[Any, Any, Any] = (None, None, None)
     try:
-        yield folder
+        yield entered
+    except BaseException as error:
+        failure = type(error), error, error.__traceback__
+        raise
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(context.__exit__, None, None, None)
+            await anyio.to_thread.run_sync(context.__exit__, *failure)
 
 
 # What tempfile.mkdtemp appends to the prefix.

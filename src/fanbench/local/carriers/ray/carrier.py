@@ -215,7 +215,10 @@ class RayCarrier:
             hidden=[str(self._cluster.folder)],
         )
         node = ""
-        async with _receiving(output) as part, driver.submitted(encode(request)) as call:
+        async with (
+            files.in_threads(_receiving(output)) as part,
+            driver.submitted(encode(request)) as call,
+        ):
             async for message in call.messages(self._cluster.silence):
                 match message:
                     case Accepted():
@@ -244,25 +247,12 @@ class RayCarrier:
             self._on_obstacle(found.what, f"on the node {node}: {found.reason}")
 
 
-@asynccontextmanager
-async def _receiving(output: Path | None) -> AsyncIterator[Path]:
+@contextmanager
+def _receiving(output: Path | None) -> Iterator[Path]:
     """The file to append to, which becomes `output` if the block ends without an exception."""
     if output is None:
         yield Path(os.devnull)
         return
-    replacing = _replacing(output)
-    part = await anyio.to_thread.run_sync(replacing.__enter__)
-    try:
-        yield part
-    except BaseException as error:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(replacing.__exit__, type(error), error, error.__traceback__)
-        raise
-    await anyio.to_thread.run_sync(replacing.__exit__, None, None, None)
-
-
-@contextmanager
-def _replacing(output: Path) -> Iterator[Path]:
     with files.output_errors(f"write {output}", kind=LocalServerError):
         output.parent.mkdir(parents=True, exist_ok=True)
         output.unlink(missing_ok=True)  # of an attempt whose end was not recorded
