@@ -6,9 +6,11 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fanbench.errors import LocalServerError
 from fanbench.faults.files import FaultPlan
 from fanbench.local.executor import Isolation
 
@@ -128,6 +130,20 @@ class ServerSettings:
     def find_dataset(self, reference: str) -> Path | None:
         """The folder of the dataset `owner/slug`, or None if it does not exist or the name is invalid."""
         return find_dataset(self.dataset_folder, reference)
+
+
+def find_datasets(root: Path, references: Iterable[str], *, hint: str) -> dict[str, str]:
+    """The folders of the datasets of a run, by their `owner/slug`, below `root`.
+
+    Raises:
+        LocalServerError: Some do not exist. A task might run without them, and record a wrong result.
+    """
+    found = {reference: find_dataset(root, reference) for reference in references}
+    if missing := [reference for reference, folder in found.items() if folder is None]:
+        raise LocalServerError(
+            f"There is no dataset {', '.join(missing)} below {root.absolute()}.", hint=hint
+        )
+    return {reference: str(folder.resolve()) for reference, folder in found.items() if folder is not None}
 
 
 def find_dataset(root: Path, reference: str) -> Path | None:

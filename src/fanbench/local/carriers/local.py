@@ -25,7 +25,7 @@ from fanbench.local.executor.forkserver_executor import ForkserverExecutor, unus
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import Append, RunEnd, supervise
 from fanbench.local.object_store import shared_folder, upload_output
-from fanbench.local.settings import find_dataset
+from fanbench.local.settings import find_datasets
 from fanbench.local.verdicts import failure_of, read_outcome, read_run_files
 
 __all__ = ["KEY_MARGIN", "LocalCarrier"]
@@ -76,7 +76,8 @@ class LocalCarrier:
     async def run(self, job: NotebookJob, started: Started, append: Append) -> Outcome:
         """See `Carrier.run`."""
         await started()
-        datasets = self._find_datasets(job)
+        hint = "Put it there, or name another folder with `fanbench serve --datasets DIR`."
+        datasets = find_datasets(self._datasets, job.datasets, hint=hint)
         packages = await self._environments.prepare(
             job.requirements, lambda text: append("stderr", f"[fanbench] {text}\n".encode())
         )
@@ -110,20 +111,6 @@ class LocalCarrier:
             return msgspec.structs.replace(outcome, failure=outcome.failure or reason)
         await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
         return outcome
-
-    def _find_datasets(self, job: NotebookJob) -> dict[str, str]:
-        """The folders of the job's datasets.
-
-        Raises:
-            LocalServerError: Some are not there. A task might run without them, and record a wrong result.
-        """
-        found = {name: find_dataset(self._datasets, name) for name in job.datasets}
-        if gone := [name for name, real in found.items() if real is None]:
-            raise LocalServerError(
-                f"There is no dataset {', '.join(gone)} below {self._datasets.absolute()}.",
-                hint="Put it there, or name another folder with `fanbench serve --datasets DIR`.",
-            )
-        return {name: str(real.resolve()) for name, real in found.items() if real}
 
     async def _environment(self, job: NotebookJob) -> dict[str, str]:
         expires = datetime.now(UTC) + timedelta(seconds=job.time_limit + KEY_MARGIN)

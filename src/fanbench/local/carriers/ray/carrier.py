@@ -62,13 +62,18 @@ _log = structlog.get_logger(__name__)
 _ATTEMPTS = 3
 """How often a Ray of our own is started: it gives up if its parts need over 15 s, as they may on a loaded machine."""
 
-_REACH_TIMEOUT = 5.0
-_START_TIMEOUT = 90.0
-_CONNECT_TIMEOUT = 45.0
-_CLOSE_TIMEOUT = 10.0
-_CANCEL_TIMEOUT = 20.0
-"""Seconds for a worker to end a run. One that takes longer is killed."""
-_KILL_TIMEOUT = 3.0
+_REACH_SECONDS = 5.0
+"""How long the port of a cluster may take to accept a connection."""
+_START_SECONDS = 90.0
+"""How long a Ray of our own may take to start."""
+_CONNECT_SECONDS = 45.0
+"""How long the driver may take to connect to a cluster."""
+_CLOSE_SECONDS = 10.0
+"""How long the driver may take to end before it is killed."""
+_CANCEL_SECONDS = 20.0
+"""How long a worker may take to end a run before it is killed."""
+_KILL_SECONDS = 3.0
+"""How long Ray may take to report that a worker was killed."""
 _LONGEST_PAUSE = 30.0
 """Seconds between two attempts to connect again to a cluster that was lost."""
 
@@ -129,7 +134,7 @@ class RayCarrier:
         self._cluster = cluster
         self._output_of = output_of
         self._say = say
-        self._open_to_all = False
+        self._has_warned = False
         self._tasks = tasks
         self._driver: _Driver | None = None
         self._lock = anyio.Lock()
@@ -151,7 +156,7 @@ class RayCarrier:
         async with anyio.create_task_group() as tasks:
             carrier = RayCarrier(cluster, output_of, say, tasks)
             carrier._use(driver)
-            carrier._check_guard(guarded=driver.guarded)
+            carrier._warn_without_token(has_token=driver.has_token)
             try:
                 yield carrier
             finally:
@@ -159,10 +164,10 @@ class RayCarrier:
                     await (carrier._driver or driver).close()
                 tasks.cancel_scope.cancel()
 
-    def _check_guard(self, *, guarded: bool) -> None:
-        """Say once that the cluster asks for no token, as it can be seen from here, or from a worker."""
-        if not guarded and not self._open_to_all:
-            self._open_to_all = True
+    def _warn_without_token(self, *, has_token: bool) -> None:
+        """Warn once if the cluster asks for no token, as seen from this machine or from a worker's."""
+        if not has_token and not self._has_warned:
+            self._has_warned = True
             text = (
                 f"The cluster {self._cluster.name} asks for no token: whoever reaches its ports can run code on all of "
                 "its machines, and so can each run. Start it with RAY_AUTH_MODE=token (docs/cluster.md)."
@@ -223,7 +228,7 @@ class RayCarrier:
                 match message:
                     case Accepted():
                         node = message.node
-                        self._check_guard(guarded=message.guarded)
+                        self._warn_without_token(has_token=message.has_token)
                     case Began():
                         await started()
                     case Wrote():
@@ -331,7 +336,7 @@ class _Driver:
         self._calls: dict[int, _Call] = {}
         self._ids = itertools.count()
         self.alive = True
-        self.guarded = False
+        self.has_token = False
 
     async def read(self) -> Notice | None:
         """The next notice; None once the driver is gone."""
@@ -377,11 +382,11 @@ class _Driver:
         """Cancel the job if it is not over. A worker that is silent, or too slow, is killed."""
         if not call.over and not call.silent:
             await self._send(Cancel(call.id))
-            with anyio.move_on_after(_CANCEL_TIMEOUT):
+            with anyio.move_on_after(_CANCEL_SECONDS):
                 await call.ended()
         if not call.over:
             await self._send(Cancel(call.id, force=True))
-            with anyio.move_on_after(0 if call.silent else _KILL_TIMEOUT):
+            with anyio.move_on_after(0 if call.silent else _KILL_SECONDS):
                 await call.ended()
 
     async def _send(self, order: Order) -> None:
@@ -400,7 +405,7 @@ class _Driver:
         self.alive = False
         with anyio.CancelScope(shield=True):
             await self._stdin.aclose()
-            with anyio.move_on_after(_CLOSE_TIMEOUT):
+            with anyio.move_on_after(_CLOSE_SECONDS):
                 await self._process.wait()
             self.kill()
             await self._process.wait()
@@ -420,10 +425,10 @@ async def _connect(cluster: Cluster) -> _Driver:
         driver = await _start(cluster)
         try:
             notice = None
-            with anyio.move_on_after(_CONNECT_TIMEOUT if cluster.address else _START_TIMEOUT):
+            with anyio.move_on_after(_CONNECT_SECONDS if cluster.address else _START_SECONDS):
                 notice = await driver.read()
             if isinstance(notice, Connected):
-                driver.guarded = notice.guarded
+                driver.has_token = notice.has_token
                 return driver
             reason = notice.reason if isinstance(notice, NoConnection) else ""
             said = await anyio.to_thread.run_sync(_log_since, cluster.log, begun)
@@ -443,14 +448,14 @@ async def _connect(cluster: Cluster) -> _Driver:
 async def _reach(cluster: Cluster) -> None:
     host, _, port = cluster.address.rpartition(":")
     try:
-        with anyio.fail_after(_REACH_TIMEOUT):
+        with anyio.fail_after(_REACH_SECONDS):
             await (await anyio.connect_tcp(host.strip("[]"), int(port))).aclose()
     except (OSError, TimeoutError) as error:
         cause = error.__cause__
         refused = (
             os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else last_line(str(error))
         )
-        reason = refused or f"no answer within {_REACH_TIMEOUT:g} s"
+        reason = refused or f"no answer within {_REACH_SECONDS:g} s"
         raise LocalServerError(
             f"There is no Ray cluster at {cluster.address}: {reason}.",
             hint="Name the head's address and port, as `ray start --head --port 6379` prints it.",
@@ -521,7 +526,7 @@ def _log_since(log: Path, begun: int) -> str:
 def _explain(cluster: Cluster, reason: str, said: str) -> LocalServerError:
     """Why there is no connection, from the driver's `reason`, and from what Ray has `said` in its log."""
     if not cluster.address:
-        detail = last_line(reason).removesuffix(".") or f"it was not ready within {_START_TIMEOUT:g} s"
+        detail = last_line(reason).removesuffix(".") or f"it was not ready within {_START_SECONDS:g} s"
         return LocalServerError(f"Ray did not start: {detail}.", hint=f"See {cluster.log}.")
     if "InvalidAuthToken" in said or "Unauthenticated" in said or "authentication token" in reason:
         return LocalServerError(
@@ -534,7 +539,7 @@ def _explain(cluster: Cluster, reason: str, said: str) -> LocalServerError:
             f"The Ray cluster at {cluster.address} has other versions: {versions}.",
             hint="Install the same versions of Python and of fanbench[ray] on all machines.",
         )
-    detail = last_line(reason).removesuffix(".") or f"it did not answer within {_CONNECT_TIMEOUT:g} s"
+    detail = last_line(reason).removesuffix(".") or f"it did not answer within {_CONNECT_SECONDS:g} s"
     return LocalServerError(
         f"Cannot use the Ray cluster at {cluster.address}: {detail}.",
         hint=f"Is this machine a node of it? Run `ray start --address {cluster.address} --num-cpus 0` here.",

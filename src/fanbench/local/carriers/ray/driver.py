@@ -52,7 +52,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - Ray raises anything; the server explains it
             notices.write(framed(encode(NoConnection(str(error) or repr(error)))))
             return
-        notices.write(framed(encode(Connected(guarded=os.environ.get("RAY_AUTH_MODE") == "token"))))
+        notices.write(framed(encode(Connected(has_token=os.environ.get("RAY_AUTH_MODE") == "token"))))
         asyncio.run(_Driver().serve(orders, notices))
     if not sys.argv[1]:
         ray.shutdown()

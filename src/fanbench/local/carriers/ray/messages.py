@@ -62,8 +62,8 @@ class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
     """The first message: a worker has the job, and signs of life follow."""
 
     node: str
-    guarded: bool
-    """Whether its Ray serves only those who have a token."""
+    has_token: bool
+    """Whether Ray serves only those who have its token there."""
 
 
 class Unprotected(msgspec.Struct, frozen=True, tag="unprotected"):
@@ -134,7 +134,7 @@ Order = Submit | Cancel
 
 
 class Connected(msgspec.Struct, frozen=True, tag="connected"):
-    guarded: bool
+    has_token: bool
     """Whether Ray was called with a token."""
 
 

@@ -31,7 +31,7 @@ from anyio.from_thread import start_blocking_portal
 from fanbench._util import files
 from fanbench._util.text import last_line
 from fanbench.errors import LocalServerError
-from fanbench.local.carriers.job import NotebookJob, RunLost
+from fanbench.local.carriers.job import RunLost
 from fanbench.local.carriers.local import LocalCarrier
 from fanbench.local.carriers.ray.messages import (
     Accepted,
@@ -50,21 +50,23 @@ from fanbench.local.carriers.ray.messages import (
     versions,
 )
 from fanbench.local.environments import Environments
-from fanbench.local.executor import Protection
 from fanbench.local.executor.container import check_containers
 from fanbench.local.executor.lifetime import die_with_parent
-from fanbench.local.settings import find_dataset
+from fanbench.local.settings import find_datasets
 from fanbench.local.zips import write_output_zip
 
 __all__ = ["carry_out"]
 
-BATCH_SECONDS = 0.2
-"""How often output is sent, at most."""
-
+_BATCH_SECONDS = 0.2
+"""Seconds for which output is gathered before it is sent."""
 _BATCH_BYTES = 1 << 19
-_PIECE = 1 << 20
-_LOOK_EVERY = 0.1
-_END_TIMEOUT = 15.0
+"""Output of this size is sent at once."""
+
+_PIECE_BYTES = 1 << 20
+_WAIT_SECONDS = 0.1
+"""The longest wait for a message: Ray's request to cancel the task does not interrupt a wait."""
+_END_SECONDS = 15.0
+"""How long a cancelled run may take to end."""
 
 
 def carry_out(wanted: dict[str, str], request: bytes) -> Iterator[bytes]:
@@ -74,14 +76,14 @@ def carry_out(wanted: dict[str, str], request: bytes) -> Iterator[bytes]:
     """
     # Ray cancels a task by this signal, which whatever is started in the background of a script ignores.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield encode(Accepted(_node(), guarded=os.environ.get("RAY_AUTH_MODE") == "token"))
+    yield encode(Accepted(_node(), has_token=os.environ.get("RAY_AUTH_MODE") == "token"))
     if refusal := _compare(wanted):
         yield encode(refusal)
         return
     decoded = decode_request(request)
     mailbox = _Mailbox()
     try:
-        with _whole_or_dead():
+        with _exit_if_interrupted():
             worker = _worker(decoded.isolation, decoded.datasets, tuple(decoded.hidden))
     except (LocalServerError, OSError) as error:
         yield encode(_refused(error))
@@ -92,10 +94,10 @@ def carry_out(wanted: dict[str, str], request: bytes) -> Iterator[bytes]:
 
 
 @contextmanager
-def _whole_or_dead() -> Iterator[None]:
-    """End this process if Ray cancels the task within the block, or what it does fails to end.
+def _exit_if_interrupted() -> Iterator[None]:
+    """End this process if Ray cancels the task within the block, or the block takes too long.
 
-    Nobody would then know what has been started, and all of it ends with this process. Ray starts another.
+    It would otherwise be unknown what has been started. All of that ends with this process, and Ray starts another.
     """
     try:
         yield
@@ -139,7 +141,7 @@ class _Mailbox:
         """Append a message; None is the end."""
         while not self._closed:
             with suppress(queue.Full):
-                self._queue.put(message, timeout=_LOOK_EVERY)
+                self._queue.put(message, timeout=_WAIT_SECONDS)
                 return
 
     def close(self) -> None:
@@ -150,7 +152,7 @@ class _Mailbox:
         sent = 0.0
         while (message := self._take()) is not None:
             if isinstance(message, Wrote):
-                wrote, message = self._gather(message, sent + BATCH_SECONDS)
+                wrote, message = self._gather(message, sent + _BATCH_SECONDS)
                 yield wrote
                 sent = time.monotonic()
                 if message is None:
@@ -160,8 +162,7 @@ class _Mailbox:
     def _take(self) -> Message | None:
         while True:
             try:
-                # In short waits: Ray's request to cancel the task does not interrupt a long one.
-                return self._queue.get(timeout=_LOOK_EVERY)
+                return self._queue.get(timeout=_WAIT_SECONDS)
             except queue.Empty:
                 continue
 
@@ -181,11 +182,6 @@ class _Mailbox:
             pieces += message.pieces
             size += sum(len(data) for _, data in message.pieces)
         return Wrote(pieces), None
-
-
-@cache
-def _worker(isolation: str, datasets: str, hidden: tuple[str, ...]) -> _Worker:
-    return _Worker(isolation, datasets, hidden)
 
 
 class _Worker:
@@ -211,24 +207,25 @@ class _Worker:
             hidden=[*hidden, *_folders_of_ray()],
         )
         self._carrier = opened.enter_context(self._portal.wrap_async_context_manager(carrier))
-        self._portal.call(self._carrier.warm_up, lambda _error: None, self._unprotected)
+        self._portal.call(
+            self._carrier.warm_up,
+            lambda _error: None,
+            lambda what, reason: self._obstacles.append(Unprotected(what, reason)),
+        )
         self._opened = opened  # until the process ends; without a reference, all of it would be closed
-
-    def _unprotected(self, what: Protection, reason: str) -> None:
-        self._obstacles.append(Unprotected(what, reason))
 
     @contextmanager
     def carrying_out(self, request: Request, mailbox: _Mailbox) -> Iterator[None]:
         """Begin the job. If it has not ended at the end of the block, no process of it is left after that."""
-        with _whole_or_dead():
+        with _exit_if_interrupted():
             future, scope = self._portal.start_task(self._carry_out, request, mailbox)
         try:
             yield
         finally:
-            with _whole_or_dead():
+            with _exit_if_interrupted():
                 mailbox.close()
                 self._portal.call(scope.cancel)
-                future.result(_END_TIMEOUT)
+                future.result(_END_SECONDS)
 
     async def _carry_out(
         self, request: Request, mailbox: _Mailbox, *, task_status: TaskStatus[anyio.CancelScope]
@@ -254,7 +251,8 @@ class _Worker:
             mailbox.put(Began())
 
         try:
-            self._check_datasets(request.job)
+            hint = "Put it there, or set FANBENCH_DATASETS to another folder where `ray start` is run."
+            find_datasets(self._datasets, request.job.datasets, hint=hint)
             job = msgspec.structs.replace(request.job, name=f"{self._folder.name}/{request.job.name}")
             outcome = await self._carrier.run(
                 job, began, lambda name, data: mailbox.put(Wrote([(name, data)]))
@@ -274,12 +272,8 @@ class _Worker:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
-    def _check_datasets(self, job: NotebookJob) -> None:
-        if gone := [name for name in job.datasets if find_dataset(self._datasets, name) is None]:
-            raise LocalServerError(
-                f"There is no dataset {', '.join(gone)} below {self._datasets}.",
-                hint="Put it there, or set FANBENCH_DATASETS to another folder where `ray start` is run.",
-            )
+
+_worker = cache(_Worker)
 
 
 async def _stay_alive(mailbox: _Mailbox, every: float) -> None:
@@ -292,7 +286,7 @@ def _return_output(folder: Path, mailbox: _Mailbox) -> None:
     path = folder / "output.zip"
     write_output_zip(folder, path, include_source=True)
     with path.open("rb") as file:
-        while data := file.read(_PIECE):
+        while data := file.read(_PIECE_BYTES):
             mailbox.put(Piece(data))
 
 
