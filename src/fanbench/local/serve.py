@@ -32,9 +32,13 @@ from fanbench.local.server_log import log_into
 from fanbench.local.settings import ServerSettings, data_flag, default_data_folder
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from fanbench.faults.files import FaultPlan
     from fanbench.local.carriers import Carrier
     from fanbench.local.environments import Environments
-    from fanbench.local.models.pool import ModelPool
+    from fanbench.local.http_server import HttpServer
+    from fanbench.local.models.pool import MakeEngine, ModelPool
     from fanbench.local.outputs import Outputs
     from fanbench.local.proxy_workers.processes import ProxyWorkers
     from fanbench.local.scheduler import Scheduler
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _FILES_OF_RUNS_ELSEWHERE = 256
-"""The number of runs whose logs and outputs arrive from other machines at a time, for which files are kept free."""
+"""How many runs on other machines can send logs and outputs at the same time: that many files are kept free."""
 
 _UNPROTECTED: dict[Protection, str] = {
     "mounts": "Runs can read and change everything that you can, with this server's data folder and its token: mounts "
@@ -149,12 +153,9 @@ def _listening(settings: ServerSettings) -> Iterator[tuple[socket.socket, socket
         beside = settings.proxy_port
         if beside is None:
             beside = port + 1 if 0 < port < 65535 else 0
-        with listen_on(host, beside, any_port=any_port, in_use=_other_proxy_port) as proxy_listener:
+        hint = "Choose another one for the Model Proxy with --proxy-port."
+        with listen_on(host, beside, any_port=any_port, in_use=lambda _port: hint) as proxy_listener:
             yield listener, proxy_listener
-
-
-def _other_proxy_port(_port: int) -> str:
-    return "Choose another one for the Model Proxy with --proxy-port."
 
 
 def _free_port_hint(port: int) -> str:
@@ -176,17 +177,12 @@ async def _services(
 ) -> AsyncIterator[Services]:
     """Start everything behind the application, and end it in the opposite order."""
     from fanbench.local.environments import Environments
-    from fanbench.local.models.pool import ModelPool, make_engine
-    from fanbench.local.models.recordings import Recorder, Replayer
+    from fanbench.local.models.pool import ModelPool
     from fanbench.local.scheduler import Scheduler
     from fanbench.local.state.claims import claim
     from fanbench.local.wire import Services
 
-    make = make_engine
-    if settings.record is not None:
-        make = Recorder(settings.record).engine
-    elif settings.replay is not None:
-        make = Replayer(settings.replay).engine
+    make = _engine_maker(settings)
     aliases = dict(settings.model_aliases)
     environments = Environments(folder.environments)
     async with (
@@ -217,6 +213,18 @@ async def _services(
                 addresses=addresses,
                 token=folder.read_token(),
             )
+
+
+def _engine_maker(settings: ServerSettings) -> MakeEngine:
+    """What makes the engines of models: as they are, with their answers recorded, or with recorded answers."""
+    from fanbench.local.models.pool import make_engine
+    from fanbench.local.models.recordings import Recorder, Replayer
+
+    if settings.record is not None:
+        return Recorder(settings.record).engine
+    if settings.replay is not None:
+        return Replayer(settings.replay).engine
+    return make_engine
 
 
 @asynccontextmanager
@@ -346,18 +354,11 @@ async def _serve_http(
     listening: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
+    """Answer requests until a signal, or until the server is idle, and end its runs before its answers."""
     from fanbench.local.app import App
-    from fanbench.local.connections import OpenConnection
-    from fanbench.local.faults import FaultyApp
-    from fanbench.local.http_server import HttpServer
 
-    app, faults = App(services), services.settings.faults
-    if faults is None:
-        server = HttpServer(app, listener, limit, listening)
-    else:
-        _log.warning("answers fail on purpose", faults=faults.name, seed=faults.seed)
-        faulty = FaultyApp(app, faults)
-        server = HttpServer(faulty, listener, limit, listening, connection=OpenConnection, dated=False)
+    app = App(services)
+    server = _make_server(app, services.settings.faults, listener, limit, listening)
 
     async def end_on_signal(*, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -395,6 +396,24 @@ async def _serve_http(
             tasks.start_soon(end_when_idle, services.settings.idle_timeout)
         await server.run_until_exit()
         tasks.cancel_scope.cancel()
+
+
+def _make_server(
+    app: ASGIApp,
+    faults: FaultPlan | None,
+    listener: socket.socket,
+    limit: int,
+    listening: Callable[[], None],
+) -> HttpServer:
+    from fanbench.local.connections import OpenConnection
+    from fanbench.local.faults import FaultyApp
+    from fanbench.local.http_server import HttpServer
+
+    if faults is None:
+        return HttpServer(app, listener, limit, listening)
+    _log.warning("answers fail on purpose", faults=faults.name, seed=faults.seed)
+    faulty = FaultyApp(app, faults)
+    return HttpServer(faulty, listener, limit, listening, connection=OpenConnection, dated=False)
 
 
 async def _end_runs(services: Services, say: Callable[[str], None]) -> None:
