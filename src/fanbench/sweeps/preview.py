@@ -203,11 +203,10 @@ class Preview:
 
     def _queueing(self) -> Iterator[str]:
         if self.enqueue != "never" and self.counts.schedule:
-            benchmark = (
-                f", those of its tasks for the benchmark {self.enqueued_for}" if self.enqueued_for else ""
-            )
             condition = ", if your account has one" if self.enqueue == "auto" else ""
-            yield f"Runs go into the server's queue{benchmark}{condition}."
+            yield f"Runs go into the server's queue{condition}."
+            if self.enqueued_for:
+                yield f"There they count for the benchmark {self.enqueued_for}, as far as their tasks are in it."
 
     @property
     def record(self) -> dict[str, Any]:
