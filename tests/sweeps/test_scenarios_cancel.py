@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from fanbench.sweeps.events import (
 )
 from fanbench.sweeps.spec import CancelPolicy, MaxFailures, Rules
 from fanbench.testing import Fault, RunScript, Scenario, SimulatedRun
-from fanbench.wire.messages import Run, RunState
+from fanbench.wire.messages import CancelRunsResponse, Run, RunState
 from tests.sweeps.life import MortalKaggle
 from tests.sweeps.world import World
 
@@ -345,6 +346,26 @@ def test_a_run_that_someone_else_cancels_between_two_processes(tmp_path: Path) -
     assert (world.ended.completed, world.ended.cancelled) == (1, 0)
     assert [one.phase for one in world.attempts()] == [Phase.CANCELLED, Phase.ENDED]
     assert world.seconds < 120.0
+
+
+class SlowToCancel(MortalKaggle):
+    """Answers calls that cancel runs half a minute after it has done so."""
+
+    async def cancel_runs(self, *args: Any, **options: Any) -> CancelRunsResponse:
+        answer = await super().cancel_runs(*args, **options)
+        await anyio.sleep(30.0)
+        return answer
+
+
+def test_a_list_before_the_answer_accuses_nobody_else(tmp_path: Path) -> None:
+    """A list that lacks runs while the sweep's own call to cancel them is under way says nothing of others."""
+    world = World(tmp_path, Scenario(runs=RUNNING), models=2, rules=Rules(poll_interval=5.0))
+    world.kaggle = SlowToCancel(world.kaggle.scenario)
+    use_local_server(world)
+    assert world.run(meanwhile=cancel_when(lambda event: isinstance(event, RunStateChanged)))
+    assert world.of(RunUnlisted) == []
+    (event,) = world.of(CancelEnded)
+    assert (event.cancelled, event.left, world.ended.cancelled) == (2, 0, 2)
 
 
 class Blinking(MortalKaggle):

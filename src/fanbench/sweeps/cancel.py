@@ -147,7 +147,13 @@ class Canceller:
         asked = list(runs)
         ids = [run.certain_id for run in asked]
         self._store.save_cancelling(ids)
-        answer = await request_cancel(self._client, ids, include_active=include_active)
+        for run in asked:
+            run.cancel_under_way = True
+        try:
+            answer = await request_cancel(self._client, ids, include_active=include_active)
+        finally:
+            for run in asked:
+                run.cancel_under_way = False
         now = anyio.current_time()
         for run in asked:
             run.cancel_asked_at = now

@@ -36,6 +36,7 @@ class ActiveRun:
         "attempt",
         "being_cancelled",
         "cancel_asked_at",
+        "cancel_under_way",
         "certain_id",
         "cost_known",
         "has_pipeline",
@@ -72,6 +73,8 @@ class ActiveRun:
         #: Whether it is cancelled because of its time limit, and when the server last answered a call to cancel it.
         self.being_cancelled = False
         self.cancel_asked_at: float | None = None
+        #: Whether a call to cancel it has no answer yet: a list that lacks it meanwhile does not say who cancelled it.
+        self.cancel_under_way = False
         #: When the first of the last lists was asked for, none of which shows the run, though earlier ones did.
         self.unlisted_since: float | None = None
         #: Whether this process has taken it over from somebody else.

@@ -292,7 +292,7 @@ class TaskWatcher(RunWatcher):
         found = []
         for run in self._task.active.values():
             asked = run.cancel_asked_at is not None and run.cancel_asked_at <= asked_at
-            if not (asked or run.attempt.phase is Phase.FOUND):
+            if run.cancel_under_way or not (asked or run.attempt.phase is Phase.FOUND):
                 continue
             there = listed.get(run.known_id)
             if there is not None:
