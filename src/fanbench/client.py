@@ -694,8 +694,8 @@ class Client:
         more.
 
         Raises:
-            UsageError: Neither or both of `tasks` and `run_ids` are given, or both a model and an agent. Nothing has
-                been sent.
+            UsageError: Neither or both of `tasks` and `run_ids` are given, both a model and an agent, or an effort
+                without a model. Nothing has been sent.
             NotFound: A task does not exist, or the server does not have this call.
         """
         slugs = [split_task(task) for task in _list(tasks)]
@@ -703,6 +703,10 @@ class Client:
             raise UsageError("Give either tasks or run ids to cancel.")
         if agent and model:
             raise UsageError("Give either a model or an agent whose runs to cancel.")
+        if effort and not model:
+            raise UsageError(
+                "The effort has no model.", hint="Give the model whose runs at this effort to cancel."
+            )
         candidate = ModelVersionCandidate(model_version_slug=normalize_model(model), reasoning_effort=effort)
         request = CancelRunsRequest(
             task_slugs=TaskSlugs(slugs=slugs) if slugs else None,

@@ -296,13 +296,23 @@ async def test_calls(
         lambda client: client.update_task("a", version=1, tags=["x"]),
         lambda client: client.add_tasks("b", []),
         lambda client: client.remove_tasks("b", []),
+        lambda client: client.schedule_runs("a", []),
+        lambda client: client.schedule_runs("a", ["m"], agents=["coder"]),
+        lambda client: client.schedule_runs("a", agents=["coder"], effort="high"),
+        lambda client: client.cancel_runs(),
+        lambda client: client.cancel_runs("a", run_ids=[1]),
+        lambda client: client.cancel_runs("a", model="m", agent="coder"),
+        lambda client: client.cancel_runs("a", effort="high"),
     ],
 )
-async def test_senseless_calls_are_not_sent(client: Client, call: Callable[[Client], Awaitable[Any]]) -> None:
-    """A change of nothing, tags for a version, and a change of a benchmark by no tasks are refused here."""
+async def test_senseless_calls_are_not_sent(
+    respx_mock: respx.MockRouter, client: Client, call: Callable[[Client], Awaitable[Any]]
+) -> None:
+    """What changes nothing, is on nothing, or contradicts itself is refused here."""
     async with client:
         with pytest.raises(UsageError):
             await call(client)
+    assert respx_mock.calls.call_count == 0
 
 
 async def test_only_own_benchmarks_are_changed(answered: Answered) -> None:
@@ -498,19 +508,6 @@ async def test_runs_at_an_effort_on_an_older_server(answered: Answered, client: 
     assert configs.call_count == 1
 
 
-@pytest.mark.parametrize(
-    ("models", "options"),
-    [([], {}), (["m"], {"agents": ["coder"]}), ([], {"agents": ["coder"], "effort": "high"})],
-)
-async def test_requests_that_no_server_takes(
-    client: Client, models: list[str], options: dict[str, Any]
-) -> None:
-    """A request for nothing, for models and agents, or for agents at an effort is not sent."""
-    async with client:
-        with pytest.raises(UsageError):
-            await client.schedule_runs("a", models, **options)
-
-
 @pytest.mark.parametrize("first_page", [[3, 2], [3, 3, 2, 3]])
 async def test_each_run_is_listed_once(answered: Answered, client: Client, first_page: list[int]) -> None:
     """A run that has moved to the next page in the meantime, or is twice in one page, is listed once."""
@@ -538,14 +535,6 @@ async def test_a_wrong_number_of_results_is_refused(answered: Answered, client: 
     async with client:
         with pytest.raises(BadAnswer, match="1 results came back for 2 models"):
             await client.schedule_runs("a", ["m", "n"])
-
-
-async def test_an_empty_schedule_is_refused(respx_mock: respx.MockRouter, client: Client) -> None:
-    """Scheduling no models is a usage error, and nothing is sent."""
-    async with client:
-        with pytest.raises(UsageError):
-            await client.schedule_runs("a", [])
-    assert respx_mock.calls.call_count == 0
 
 
 # --- Errors ---
