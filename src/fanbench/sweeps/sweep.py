@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
@@ -37,7 +36,7 @@ from fanbench.sweeps.sweep_file import read_sweep_file
 if TYPE_CHECKING:
     from fanbench.wire.transport import CallLimits
 
-__all__ = ["Sweep", "SweepOptions", "plan_sweep", "report_of", "sweep"]
+__all__ = ["Sweep", "SweepOptions", "plan_spec", "plan_sweep", "report_of", "sweep"]
 
 AnyPath = str | os.PathLike[str]
 
@@ -96,36 +95,35 @@ async def plan_sweep(
         TaskFileError: A file cannot be read, or has an error that a push would refuse.
         NotFound: A task that is named by its slug, or the benchmark, is not on the server.
     """
-    return await _plan(client, tasks, models, options, fresh=False)
+    spec = await anyio.to_thread.run_sync(_make_spec, tasks, models, options)
+    return await plan_spec(client, spec)
 
 
-async def _plan(
-    client: Api,
-    tasks: AnyPath | Sequence[AnyPath],
-    models: str | Sequence[str],
-    options: SweepOptions,
-    *,
-    fresh: bool,
-) -> SweepPlan:
-    """Do what `plan_sweep` does; a `fresh` sweep does not read what is in its folder."""
-    # A string is one name, not the sequence of its letters.
-    task_list = [tasks] if isinstance(tasks, str | os.PathLike) else list(tasks)
-    model_list = [models] if isinstance(models, str) else list(models)
-    spec = await anyio.to_thread.run_sync(partial(_make_spec, task_list, model_list, options))
+async def plan_spec(client: Api, spec: SweepSpec, *, fresh: bool = False) -> SweepPlan:
+    """Return the plan of `spec`, compared with the server; a `fresh` one does not read what is in its folder.
+
+    Raises:
+        FanbenchError: See `make_plan`.
+    """
     if not fresh:
         spec = await with_planned_benchmark(client, spec)
     return await compare_with_server(client, await make_plan(client, spec), fresh=fresh)
 
 
-def _make_spec(tasks: Sequence[AnyPath], models: Sequence[str], options: SweepOptions) -> SweepSpec:
-    words = classify([Path(task) if isinstance(task, os.PathLike) else task for task in tasks])
+def _make_spec(
+    tasks: AnyPath | Sequence[AnyPath], models: str | Sequence[str], options: SweepOptions
+) -> SweepSpec:
+    # A string is one name, not the sequence of its letters.
+    named = [tasks] if isinstance(tasks, str | os.PathLike) else list(tasks)
+    words = classify([Path(task) if isinstance(task, os.PathLike) else task for task in named])
     base = read_sweep_file(words.sweep_file) if words.sweep_file else None
-    if not (tasks or options.get("benchmark")):
+    if not (named or options.get("benchmark")):
         base = resumed(Path(options.get("output", DEFAULT_OUTPUT)))
     given = dict(options)
     if "max_failures" in given:
         given["max_failures"] = str(given["max_failures"])
-    return merge(base, tasks=words.tasks, models=models, **given)
+    model_list = [models] if isinstance(models, str) else list(models)
+    return merge(base, tasks=words.tasks, models=model_list, **given)
 
 
 async def sweep(
@@ -152,7 +150,8 @@ async def sweep(
     async with AsyncExitStack() as stack:
         if client is None:
             client = await stack.enter_async_context(Client())
-        plan = await _plan(client, tasks, models, options, fresh=fresh)
+        spec = await anyio.to_thread.run_sync(_make_spec, tasks, models, options)
+        plan = await plan_spec(client, spec, fresh=fresh)
         if fresh:
             await anyio.to_thread.run_sync(set_aside, plan.output)
         state = SweepState()

@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -22,16 +23,15 @@ from fanbench.cli.views.sweep_report import resume_command
 from fanbench.client import Client
 from fanbench.errors import FanbenchError
 from fanbench.operations.quota import Quotas
-from fanbench.sweeps.adoption import compare_with_server
 from fanbench.sweeps.decide import Stage
 from fanbench.sweeps.journal import Journal
-from fanbench.sweeps.plan import SweepPlan, make_plan
+from fanbench.sweeps.plan import SweepPlan
 from fanbench.sweeps.preview import Preview, preview, read_quotas
 from fanbench.sweeps.report import SweepReport, build_report
-from fanbench.sweeps.resume import refuse_other_sweep, with_planned_benchmark
+from fanbench.sweeps.resume import refuse_other_sweep
 from fanbench.sweeps.spec import SweepSpec
 from fanbench.sweeps.state import SweepState
-from fanbench.sweeps.sweep import Sweep
+from fanbench.sweeps.sweep import Sweep, plan_spec
 
 __all__ = ["Prepared", "SweepOutcome", "SweepSession", "prepare"]
 
@@ -57,17 +57,13 @@ async def prepare(
 
     Raises:
         SweepError: The folder contains another sweep, or its journal cannot be read.
-        FanbenchError: See `make_plan`.
+        FanbenchError: See `plan_spec`.
     """
 
     async def ask_quotas() -> Quotas | None:
         return await read_quotas(client) if quotas else None
 
-    async def plan_and_compare() -> SweepPlan:
-        wanted = spec if fresh else await with_planned_benchmark(client, spec)
-        return await compare_with_server(client, await make_plan(client, wanted), fresh=fresh)
-
-    plan, left = await both(plan_and_compare, ask_quotas)
+    plan, left = await both(partial(plan_spec, client, spec, fresh=fresh), ask_quotas)
 
     def read_journal() -> Prepared:
         journal = None if fresh else Journal.read(plan.output)
