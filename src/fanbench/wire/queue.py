@@ -49,7 +49,9 @@ class Enqueue:
 
     def __post_init__(self) -> None:
         if (self.skip is SkipPolicy.STALER_THAN) != (self.stale_after is not None):
-            raise UsageError("STALER_THAN needs `stale_after`, and no other policy takes it.")
+            raise UsageError(
+                "STALER_THAN needs the time after which runs are stale, and no other policy takes it."
+            )
         if self.stale_after is not None and not 0 <= self.stale_after <= _LONGEST:
             raise UsageError(f"{self.stale_after} is not a number of seconds.")
         if self.benchmark and not all(self._names):
@@ -86,8 +88,6 @@ def requested_enqueue(request: BatchScheduleRequest, owner: str) -> Enqueue | No
         return None
     if not policy.known:
         raise ValueError(f"unknown skipPolicy {policy.value!r}")
-    if (policy is SkipPolicy.STALER_THAN) != bool(request.stale_after):
-        raise ValueError("STALER_THAN needs staleAfter, and no other skipPolicy takes it")
     seconds = _read_duration(request.stale_after) if request.stale_after else None
     name = f"{benchmark.owner_slug or owner}/{benchmark.benchmark_slug}" if benchmark else ""
     try:
