@@ -171,9 +171,7 @@ def test_ctrl_c_while_runs_are_being_cancelled(started: Start, kaggle: Simulated
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Stopped. To resume: fanbench sweep -o results" in err.decode()
-    finish(
-        kaggle,
-    )
+    finish(kaggle)
     assert sweep("-o", "results", "--deadline", "100").exit_code == 0
     assert len(kaggle.runs) == 4
 

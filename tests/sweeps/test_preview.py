@@ -366,7 +366,7 @@ def test_runs_on_the_server_are_offered_and_taken_on_request() -> None:
     there = replace(pushed(seen=task("t", version=3)), same_as_server=True, runs=listed("a", "a", "b", "z"))
     offered = preview(plan(there))
     assert offered.counts == Counts(schedule=3)
-    assert "2 runs of these versions are on the server: --adopt takes them." in offered.lines()
+    assert "2 runs of the same content are on the server: --adopt takes them." in offered.lines()
     taken = preview(plan(there, rules=Rules(adopt=True)))
     assert taken.counts == Counts(adopt=2, schedule=1)
     assert (taken.counts.planned, taken.counts.steps) == (3, frozenset({Step.SCHEDULE}))
@@ -407,6 +407,8 @@ def test_the_plan_says_that_runs_go_into_the_queue() -> None:
 def test_the_record_of_a_plan() -> None:
     """The record for `--format json` has the same content."""
     record = json.loads(json.dumps(preview(plan(pushed(), models="a"), quotas=Quotas((quota(1, 2),))).record))
+    others = ("find", "watch", "collect", "done", "blocked", "again", "adopt")
+    counts = {"schedule": 1, **dict.fromkeys(others, 0)}
     assert record == {
         "output": "out",
         "models": ["a"],
@@ -420,16 +422,7 @@ def test_the_record_of_a_plan() -> None:
                 "push": "new",
                 "pushed": True,
                 "fails": False,
-                "counts": {
-                    "schedule": 1,
-                    "find": 0,
-                    "watch": 0,
-                    "collect": 0,
-                    "done": 0,
-                    "blocked": 0,
-                    "again": 0,
-                    "adopt": 0,
-                },
+                "counts": counts,
                 "calls": 13,
                 "file": "t.py",
                 "version": None,
@@ -438,16 +431,7 @@ def test_the_record_of_a_plan() -> None:
                 "offered": 0,
             }
         ],
-        "counts": {
-            "schedule": 1,
-            "find": 0,
-            "watch": 0,
-            "collect": 0,
-            "done": 0,
-            "blocked": 0,
-            "again": 0,
-            "adopt": 0,
-        },
+        "counts": counts,
         "calls": 13,
         "quotas": [
             {"kind": "task_runs", "period": "daily", "used": 1, "total": 2, "refill": None, "remaining": 1}

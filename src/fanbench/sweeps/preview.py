@@ -197,9 +197,9 @@ class Preview:
 
     def _offer(self) -> Iterator[str]:
         if (offered := sum(task.offered for task in self.tasks)) == 1:
-            yield "1 run of this version is on the server: --adopt takes it."
+            yield "1 run of the same content is on the server: --adopt takes it."
         elif offered:
-            yield f"{many(offered, 'run')} of these versions are on the server: --adopt takes them."
+            yield f"{many(offered, 'run')} of the same content are on the server: --adopt takes them."
 
     def _queueing(self) -> Iterator[str]:
         if self.enqueue != "never" and self.counts.schedule:
