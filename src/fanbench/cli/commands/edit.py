@@ -46,7 +46,7 @@ def edit(
     """Change what the pages of tasks say: description, tags, provenance, citations.
 
     What is not given stays as it is. Tags belong to a task as a whole, everything else to a version. The exit code is 1
-    if the server does not know a tag; everything else is changed then.
+    if the server does not know a tag; everything else is still changed.
 
     \b
     Examples:

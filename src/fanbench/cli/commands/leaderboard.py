@@ -71,12 +71,13 @@ def leaderboard(
     or the agent; JSON contains one record per result.
 
     DIR is a folder of results, such as that of a sweep. Each model has its mean score over tasks with an interval, the
-    ranks that chance allows, the attempts that have a score among those that were planned, its cost and time. Where
-    attempts have no score, it has the interval if all of these had failed, to if all had passed. A model without a
-    score on one of the tasks is not ranked. A task with values beyond 0 and 1 counts if sweep.toml declares its scale.
+    ranks that chance allows, the attempts that have a score among those that were planned, its cost and time. If some
+    attempts have no score, there are also bounds: as if all of these had failed, and as if all had passed. A model
+    without a score on one of the tasks is not ranked. A task with values beyond 0 and 1 counts if sweep.toml declares
+    its scale.
 
-    The argument is a folder if a folder has this name, and else a benchmark; --show, --download and --version always
-    mean a benchmark.
+    The argument is a folder if a folder has this name, and otherwise a benchmark; --show, --download and --version
+    always mean a benchmark.
 
     \b
     Examples:

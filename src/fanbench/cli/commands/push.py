@@ -49,7 +49,7 @@ def push(
     nothing is uploaded if any of them has an error.
 
     A `# /// fanbench` block in the file says what the page of the task is to say: description, tags, provenance and
-    citations. It is sent with --wait, once the version has been created, or with --if-changed if there is one already.
+    citations. It is sent with --wait, once the version has been created, or with --if-changed, if it exists already.
 
     With --if-changed, the notebook in the output of a run of the newest version tells whether a task has changed. A
     version without a run that has ended is pushed again.

@@ -63,7 +63,7 @@ _SECTIONS = {
     multiple=True,
 )
 @click.option(
-    "--adopt", is_flag=True, help="Take over runs of the same content that others have started on the server."
+    "--adopt", is_flag=True, help="Take over runs of the same content that are on the server already."
 )
 @value_option(
     "--retry-errored",
