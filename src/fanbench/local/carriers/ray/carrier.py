@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import secrets
 import subprocess
@@ -28,6 +29,7 @@ from fanbench.local.carriers import Started
 from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
 from fanbench.local.carriers.ray.messages import (
     Accepted,
+    Beat,
     Began,
     Cancel,
     Connected,
@@ -74,7 +76,7 @@ _CANCEL_SECONDS = 20.0
 """How long a worker may take to end a run before it is killed."""
 _KILL_SECONDS = 3.0
 """How long Ray may take to report that a worker was killed."""
-_LONGEST_PAUSE = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two attempts to connect again to a cluster that was lost."""
 
 
@@ -96,9 +98,14 @@ class Cluster:
     """Whether a Ray of our own sees the credentials of object stores, because its workers upload outputs."""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     alive_every: float = 5.0
-    """Seconds between two signs of life of a worker that has a job."""
+    """Seconds between two signs of life of a worker that has a job, and of the driver."""
     silence: float = 30.0
-    """Seconds without one after which its run is lost."""
+    """Seconds without one after which its run is lost, or the driver is started again."""
+
+    @property
+    def silent_beats(self) -> int:
+        """The number of signs of life of the driver during `silence`."""
+        return math.ceil(self.silence / self.alive_every)
 
     @property
     def name(self) -> str:
@@ -178,6 +185,7 @@ class RayCarrier:
     def _use(self, driver: _Driver) -> None:
         self._driver = driver
         self._tasks.start_soon(driver.listen)
+        self._tasks.start_soon(driver.watch, self._cluster)
 
     def warm_up(
         self, on_failure: Callable[[LocalServerError], None], on_obstacle: Callable[[Protection, str], None]
@@ -197,12 +205,14 @@ class RayCarrier:
     async def _connected(self) -> _Driver:
         """The driver, which is started again for as long as it takes: whoever waits can still be cancelled."""
         async with self._lock:
-            pause = 1.0
+            pause = _FIRST_PAUSE
             while self._driver is None or not self._driver.alive:
                 try:
                     self._use(await _connect(self._cluster))
                 except LocalServerError as error:
                     _log.warning("no connection to Ray", error=str(error), hint=error.hint)
+                    if pause == _FIRST_PAUSE:
+                        self._say(f"{error} Runs wait until it can be used again.")
                     await anyio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
             return self._driver
@@ -224,7 +234,7 @@ class RayCarrier:
             files.in_threads(_receiving(output)) as part,
             driver.submitted(encode(request)) as call,
         ):
-            async for message in call.messages(self._cluster.silence):
+            async for message in call.messages(self._cluster):
                 match message:
                     case Accepted():
                         node = message.node
@@ -279,30 +289,34 @@ class _Call:
 
     def __init__(self, id_: int) -> None:
         self.id = id_
-        self.put, self.notices = anyio.create_memory_object_stream[Said | Ended](64)
+        self.put, self.notices = anyio.create_memory_object_stream[Beat | Said | Ended](64)
         self.over = False
         """No process of the run is left, or nobody can know."""
         self.silent = False
 
-    async def messages(self, silence: float) -> AsyncIterator[Message]:
+    async def messages(self, cluster: Cluster) -> AsyncIterator[Message]:
         """What the worker says.
 
         Raises:
             LocalServerError: Ray could not carry out the job on any worker.
-            RunLost: Its worker or the driver died, or has said nothing for `silence` seconds.
+            RunLost: Its worker or the driver died, or has said nothing for `cluster.silence` seconds.
         """
-        node = None
+        node, beats = None, 0
         while True:
             try:
-                # Until a worker has the job, it may wait for any time.
-                with anyio.fail_after(silence if node else None):
-                    notice = await self.notices.receive()
-            except TimeoutError:
-                self.silent = True
-                raise RunLost(f"its node {node} has said nothing for {silence:g} s") from None
+                notice = await self.notices.receive()
             except anyio.EndOfStream:
                 self.over = True
                 raise (RunLost("the connection to Ray was lost") if node else _NotAccepted) from None
+            if isinstance(notice, Beat):
+                # Not a clock of ours: while this server does not listen, messages wait, with the beats among them.
+                beats += 1
+                # Until a worker has the job, it may wait for any time.
+                if node and beats > cluster.silent_beats:
+                    self.silent = True
+                    raise RunLost(f"its node {node} has said nothing for {cluster.silence:g} s")
+                continue
+            beats = 0
             if isinstance(notice, Ended):
                 self.over = True
                 if notice.refused:
@@ -337,6 +351,9 @@ class _Driver:
         self._ids = itertools.count()
         self.alive = True
         self.has_token = False
+        self._waiting = False
+        """Whether it is the driver's turn to say something."""
+        self._missed = 0
 
     async def read(self) -> Notice | None:
         """The next notice; None once the driver is gone."""
@@ -352,14 +369,28 @@ class _Driver:
 
     async def listen(self) -> None:
         """Pass on notices until the driver is gone."""
-        while isinstance(notice := await self.read(), Said | Ended):
-            if (call := self._calls.get(notice.id)) is not None:
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await call.put.send(notice)
+        self._waiting = True
+        while isinstance(notice := await self.read(), Beat | Said | Ended):
+            self._waiting, self._missed = False, 0
+            calls = [*self._calls.values()] if isinstance(notice, Beat) else [self._calls.get(notice.id)]
+            for call in calls:
+                if call is not None:
+                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                        await call.put.send(notice)
+            self._waiting = True
         self.alive = False
         for call in self._calls.values():
             call.put.close()
         await self.close()
+
+    async def watch(self, cluster: Cluster) -> None:
+        """Kill a driver that says nothing, such as one that Ray blocks: no job would ever come back from it."""
+        while self.alive and self._missed <= cluster.silent_beats:
+            await anyio.sleep(cluster.alive_every)
+            self._missed += self._waiting
+        if self.alive:
+            _log.warning("the driver of Ray says nothing, and is killed", seconds=cluster.silence)
+            self.kill()
 
     @asynccontextmanager
     async def submitted(self, request: bytes) -> AsyncIterator[_Call]:
@@ -468,7 +499,7 @@ async def _start(cluster: Cluster) -> _Driver:
         place = tempfile.gettempdir()
         parent = Path(place if len(place) < 20 else "/tmp")  # noqa: S108 - the folder is ours alone
         folder = await opened.enter_async_context(files.async_temporary_folder("fanbench-ray-", parent))
-        driver = ["fanbench.local.carriers.ray.driver", cluster.address, str(cluster.cpus), str(folder)]
+        words = [cluster.address, str(cluster.cpus), str(folder), str(cluster.alive_every)]
         environment = await anyio.to_thread.run_sync(_environment, cluster)
         with cluster.log.open("ab") as log, anyio.CancelScope(shield=True):
             process = await anyio.open_process(
@@ -481,7 +512,8 @@ async def _start(cluster: Cluster) -> _Driver:
                     sys.executable,
                     "-P",
                     "-m",
-                    *driver,
+                    "fanbench.local.carriers.ray.driver",
+                    *words,
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -1,7 +1,8 @@
-"""The process that uses Ray for a server: `python -m fanbench.local.carriers.ray.driver ADDRESS CPUS FOLDER`.
+"""The process that uses Ray for a server: `python -m fanbench.local.carriers.ray.driver ADDRESS CPUS FOLDER SECONDS`.
 
 Without an address it starts a Ray of its own, which ends with it, with its files in the folder. It reads orders from
-stdin and writes notices to stdout, and ends when stdin does. What Ray itself prints goes to stderr.
+stdin and writes notices to stdout, one of them every so many seconds, and ends when stdin does. What Ray itself prints
+goes to stderr.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import IO, Any
 
@@ -19,6 +21,7 @@ from ray import exceptions
 from fanbench._util.frames import framed, read_frame
 from fanbench._util.text import last_line
 from fanbench.local.carriers.ray.messages import (
+    Beat,
     Cancel,
     Connected,
     Ended,
@@ -43,18 +46,19 @@ _OWN_STORE = 256 << 20
 
 
 def main() -> None:
+    *cluster, beat_every = sys.argv[1:]
     # Ray's processes inherit our stdout, which must not be the pipe.
     with open(os.dup(0), "rb", buffering=0) as orders, open(os.dup(1), "wb", buffering=0) as notices:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         try:
-            _connect(*sys.argv[1:])
+            _connect(*cluster)
         except Exception as error:  # noqa: BLE001 - Ray raises anything; the server explains it
             notices.write(framed(encode(NoConnection(str(error) or repr(error)))))
             return
         notices.write(framed(encode(Connected(has_token=os.environ.get("RAY_AUTH_MODE") == "token"))))
-        asyncio.run(_Driver().serve(orders, notices))
-    if not sys.argv[1]:
+        asyncio.run(_Driver().serve(orders, notices, float(beat_every)))
+    if not cluster[0]:
         ray.shutdown()
     # A cluster ends the tasks of a driver that is gone at once, while `ray.shutdown` and the interpreter take a second.
     exit_without_cleanup(0)
@@ -89,9 +93,9 @@ class _Driver:
             num_returns="streaming", _generator_backpressure_num_objects=_AHEAD
         )
         self._jobs: dict[int, Any] = {}
-        self._following: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
-    async def serve(self, orders: IO[bytes], notices: IO[bytes]) -> None:
+    async def serve(self, orders: IO[bytes], notices: IO[bytes], beat_every: float) -> None:
         """Carry out orders until there are no more."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
@@ -100,16 +104,25 @@ class _Driver:
             lambda: asyncio.streams.FlowControlMixin(loop), notices
         )
         self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
+        self._start(self._beat(beat_every))
         with suppress(asyncio.IncompleteReadError):
             while True:
                 order = decode_order(await read_frame(reader.readexactly))
                 if isinstance(order, Submit):
                     self._jobs[order.id] = self._task.remote(self._versions, order.request)
-                    following = asyncio.create_task(self._follow(order.id))
-                    self._following.add(following)
-                    following.add_done_callback(self._following.discard)
+                    self._start(self._follow(order.id))
                 else:
-                    await self._cancel(order)
+                    self._start(self._cancel(order))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _beat(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            await self._send(Beat())
 
     async def _cancel(self, order: Cancel) -> None:
         if (job := self._jobs.get(order.id)) is not None:

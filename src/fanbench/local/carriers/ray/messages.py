@@ -14,6 +14,7 @@ from fanbench.version import __version__
 __all__ = [
     "Accepted",
     "Alive",
+    "Beat",
     "Began",
     "Cancel",
     "Connected",
@@ -142,6 +143,10 @@ class NoConnection(msgspec.Struct, frozen=True, tag="no connection"):
     reason: str
 
 
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """A sign of life of the driver."""
+
+
 class Said(msgspec.Struct, frozen=True, tag="said"):
     """A message of a worker."""
 
@@ -159,7 +164,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """Why Ray could not carry it out on any worker, if so."""
 
 
-Notice = Connected | NoConnection | Said | Ended
+Notice = Connected | NoConnection | Beat | Said | Ended
 
 encode = msgspec.msgpack.Encoder().encode
 decode_request: Callable[[bytes], Request] = msgspec.msgpack.Decoder(Request).decode
