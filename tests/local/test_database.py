@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from fanbench import Client
 from fanbench.errors import LocalServerError, UsageError
@@ -19,8 +22,9 @@ from fanbench.local.kept_options import read_options, save_options
 from fanbench.local.launcher import stop_server
 from fanbench.local.settings import ServerSettings
 from fanbench.local.state import database as database_module
+from fanbench.local.state import postgres as postgres_module
 from fanbench.local.state.claims import check_claim, claim
-from fanbench.local.state.database import Hold
+from fanbench.local.state.database import Hold, is_unreachable
 from fanbench.local.state.database_url import check_database_url, without_password
 from fanbench.local.state.store import Store
 from fanbench.wire.messages import RunState
@@ -177,6 +181,47 @@ async def test_a_server_stops_while_the_database_is_away(
         async with server.client() as client:
             (slow,) = await ended(client, "two-plus-two", "slow")
     assert slow.state is RunState.COMPLETED, slow.error_message
+
+
+# --- A database that is there and does not answer ---
+
+
+async def test_a_statement_does_not_wait_without_end(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that gets no answer ends like one to a database that is away, and the next one has an answer."""
+    monkeypatch.setattr(postgres_module, "ANSWER_SECONDS", 0.5)
+    database = postgres.create_database()
+    async with Store.open(database) as store:
+        store.patience = 0
+        async with _session_with(database, "BEGIN; LOCK TABLE meta"):
+            with (
+                anyio.fail_after(60),
+                pytest.raises(OperationalError, match=r"no answer within 0\.5 s") as caught,
+            ):
+                await store.identity()
+        assert is_unreachable(caught.value)
+        assert await store.identity() == ""
+
+
+async def test_a_migration_does_not_wait_without_end(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another session uses what is to be migrated, the server says so, and how to find it."""
+    monkeypatch.setattr(database_module, "_LOCK_SECONDS", 1)
+    database = postgres.create_database()
+    async with _session_with(database, "BEGIN; CREATE TABLE meta ()"):
+        with anyio.fail_after(60), pytest.raises(LocalServerError, match="lock timeout") as caught:
+            async with Store.open(database):
+                pass
+    assert "pg_stat_activity" in str(caught.value.hint)
+
+
+@asynccontextmanager
+async def _session_with(database: str, statements: str) -> AsyncIterator[None]:
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as session:
+        await session.execute(statements.encode())
+        yield
 
 
 # --- One server per database ---

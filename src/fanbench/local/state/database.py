@@ -63,6 +63,8 @@ _CONNECTIONS = 8
 
 _LOOK_EVERY = 2.0
 _ANSWER_SECONDS = 10.0
+_LOCK_SECONDS = 30
+"""How long a migration waits for other sessions that use the tables."""
 
 _UNIQUE_VIOLATION = "23505"
 _NO_CONNECTIONS_LEFT = "53300"
@@ -119,8 +121,11 @@ def _async_engine(database: Path | str, **settings: Any) -> AsyncEngine:
         engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), **settings)
         _configure(engine.sync_engine)
         return engine
+    from fanbench.local.state.postgres import BoundedConnection
+
+    creator = {"async_creator_fn": BoundedConnection.connect}
     # A connection may have died with a database that was started again: ask before each use.
-    return create_async_engine(url, pool_pre_ping=True, **settings)
+    return create_async_engine(url, pool_pre_ping=True, connect_args=creator, **settings)
 
 
 def _url(database: Path | str) -> URL:
@@ -176,6 +181,7 @@ def _migrate(database: Path | str) -> None:
                 # Python's driver would begin only before the first change of a row, and commit each table.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK}, {_MIGRATING})")
                 _check_encoding(database, connection)
             config.attributes["connection"] = connection
@@ -328,6 +334,7 @@ def _reason(error: BaseException) -> str:
 
 
 _HINTS = {
+    "lock timeout": "End what uses its tables: `SELECT pid, application_name, query FROM pg_stat_activity` shows it.",
     "password": "Put the password into the URL in FANBENCH_DATABASE, or into ~/.pgpass.",
     "does not exist": "Create it with `createdb`, or correct the URL.",
     "permission denied": "Let its owner allow it with `GRANT CREATE ON SCHEMA public TO` and the name of the user.",
