@@ -277,18 +277,7 @@ def preview(
         counts=Counts(**total),
         calls=sum(task.calls for task in tasks),
         quotas=left,
-        warnings=(
-            *(plan.choice.warnings if total["schedule"] else ()),
-            *([plan.benchmark.change] if plan.benchmark and plan.benchmark.change else ()),
-            *(f"{file} has no task, and is skipped." for file in plan.skipped),
-            *_file_warnings(plan.tasks, tasks),
-            *_failed_warnings(known, tasks),
-            *_task_warnings(plan.tasks, tasks),
-            *_version_warnings(plan.tasks, tasks),
-            *_page_warnings(plan.tasks, tasks),
-            *_rerun_warnings(plan, attempts, reruns),
-            *_quota_warnings(total["schedule"], left, plan.rules.max_cost),
-        ),
+        warnings=tuple(_warnings(plan, tasks, known, attempts, reruns, left)),
         stage=first_stage(stages),
         judge=plan.judge,
         enqueue=plan.rules.enqueue,
@@ -379,6 +368,29 @@ def _runs_to_take(
     ]
     ours = {one.run_id for made in attempts.values() for one in made if one.run_id is not None}
     return match_runs(task.runs, new, ours)
+
+
+def _warnings(
+    plan: SweepPlan,
+    tasks: Sequence[TaskPreview],
+    known: Mapping[str, TaskRecord],
+    attempts: Mapping[PlannedRun, Sequence[Attempt]],
+    reruns: Reruns,
+    quotas: Iterable[Quota],
+) -> Iterator[str]:
+    runs = sum(task.counts.schedule for task in tasks)
+    if runs:
+        yield from plan.choice.warnings
+    if plan.benchmark and plan.benchmark.change:
+        yield plan.benchmark.change
+    yield from (f"{file} has no task, and is skipped." for file in plan.skipped)
+    yield from _file_warnings(plan.tasks, tasks)
+    yield from _failed_warnings(known, tasks)
+    yield from _task_warnings(plan.tasks, tasks)
+    yield from _version_warnings(plan.tasks, tasks)
+    yield from _page_warnings(plan.tasks, tasks)
+    yield from _rerun_warnings(plan, attempts, reruns)
+    yield from _quota_warnings(runs, quotas, plan.rules.max_cost)
 
 
 # How many warnings about the files are shown.
