@@ -24,7 +24,7 @@ from fanbench.sweeps.resume import spec_of
 from fanbench.sweeps.spec import Rules, SweepSpec, TaskChoice, classify
 from fanbench.testing import Fault, SimulatedKaggle
 from fanbench.wire.metadata import Metadata
-from tests.operations.conftest import model, simulated
+from tests.operations.conftest import simulated
 from tests.wire.scripted import in_virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -146,13 +146,6 @@ async def test_all_models_are_those_that_the_server_lists(tmp_path: Path) -> Non
     assert (await plan(client("x"), wanted)).models == ("gemini-a", "gemini-b", "claude")
     with pytest.raises(UnknownModel, match="The server has no models"):
         await plan(simulated("x"), wanted)
-
-
-async def test_known_models_are_not_fetched_again() -> None:
-    """A list of models that the caller has is not fetched again."""
-    server = client("x")
-    made = await make_plan(server, spec("x", models=["gpt"]), available=[model("gpt")])
-    assert (made.models, server.arguments("list_models")) == (("gpt",), [])
 
 
 async def test_files_are_read_in_threads(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from fanbench.sweeps.attempts import PlannedRun, content_identity, expand_runs, 
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, Rules, SweepSpec, TaskChoice, rules_of
 from fanbench.tasks import Finding, TaskFile, join_errors, notebook_of, read_task_file
 from fanbench.wire.candidates import normalize_label, same_label
-from fanbench.wire.messages import BenchmarkModel, Run, Task
+from fanbench.wire.messages import Run, Task
 from fanbench.wire.metadata import Metadata
 from fanbench.wire.slugs import fits, join_task, slugify, slugify_task
 
@@ -124,13 +124,12 @@ async def make_plan(
     client: Api,
     spec: SweepSpec,
     *,
-    available: Sequence[BenchmarkModel] | None = None,
     offload: Offload = anyio.to_thread.run_sync,
 ) -> SweepPlan:
     """Return the plan for `spec`, with every task and model by its name. Nothing is changed, here or on the server.
 
-    All files are read and checked before the server is asked. Then the models (unless `available` gives them) and
-    the tasks are fetched at once, while the notebooks are made.
+    All files are read and checked before the server is asked. Then the models and the tasks are fetched at once, while
+    the notebooks are made.
 
     Raises:
         UsageError: There are no tasks or no models, a model lacks an effort, a task is run on agents only or not on
@@ -150,8 +149,8 @@ async def make_plan(
         me = await username(client)
         benchmark, versions = await _look_at_benchmark(client, spec.benchmark, spec.benchmark_tasks, me)
         sources = _with_benchmark(sources, benchmark, versions, me)
-    judge = await find_judge(client, spec.judge, available)
-    choice, seen, notebooks = await _fetch(client, spec, sources, available, offload)
+    judge = await find_judge(client, spec.judge)
+    choice, seen, notebooks = await _fetch(client, spec, sources, offload)
     await _refuse_unknown(client, sources, seen)
     # By their full names "me/task" and "task" may be the same task.
     by_name: dict[str, _Source] = {}
@@ -445,7 +444,6 @@ async def _fetch(
     client: Api,
     spec: SweepSpec,
     sources: Sequence[_Source],
-    available: Sequence[BenchmarkModel] | None,
     offload: Offload,
 ) -> tuple[ModelChoice, list[Task | None], list[str | None]]:
     """Return the models, and for each source its task on the server and its notebook.
@@ -467,7 +465,7 @@ async def _fetch(
     async def resolve() -> None:
         nonlocal choice
         asked = ["*"] if spec.all_models else spec.models
-        choice = await find_candidates(client, asked, available, efforts=spec.efforts, agents=spec.agents)
+        choice = await find_candidates(client, asked, efforts=spec.efforts, agents=spec.agents)
 
     async def look(index: int) -> None:
         seen[index] = await task_if_any(client, sources[index].slug)
