@@ -56,9 +56,9 @@ function conclusion(found) {
   const { comparison } = found;
   return [
     h("p", { class: "conclusion" }, h("strong", null, found.conclusion)),
-    comparison.difference !== null && h("p", null, `The mean difference is ${signed(comparison.difference)} (95 % interval `,
+    comparison.difference !== null && h("p", null, `The mean difference is ${signed(comparison.difference)} (95% interval `,
       `${signed(Number(comparison.low))} to ${signed(Number(comparison.high))}, p ${probability(comparison.p)}) on ${many(comparison.items, "item")}. `,
-      `Each task has at least ${(found.coverage * 100).toFixed(0)} % of its scores on both sides. `,
+      `Each task has at least ${(found.coverage * 100).toFixed(0)}% of its scores on both sides. `,
       `Errors: ${count(found.errors_before)} before, ${count(found.errors_now)} now.`),
   ];
 }
@@ -95,7 +95,7 @@ function matches(change, kind) {
  */
 function changeTable(store, page, shown) {
   if (!shown.length) return h("p", null, "There are none.");
-  return table("Differences since then", ["Task · model", "Result", "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Errors#"],
+  return table("Differences since then", ["Task · model", "Result", "Difference#", "95% interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Errors#"],
     shown, ({ task, model, kind, pair, errors }) => [
       runLink(store, page, task, model), h("span", { class: CLASS[kind] ?? "note" }, kind || "no score in common"),
       pair ? arrow(pair.difference) : NONE, pair ? `${signed(pair.low)} to ${signed(pair.high)}` : NONE, probability(pair?.adjusted),

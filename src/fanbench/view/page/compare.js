@@ -66,9 +66,9 @@ async function pairOf(store, first, second, width) {
   const ahead = shown.difference > 0 ? models[second] : models[first];
   return [
     h("p", { class: "conclusion" }, h("strong", null, sure ? `${ahead} is ahead: ` : "The difference may be chance: "),
-      `${models[second]} has ${signed(shown.difference)} (95 % interval ${signed(low)} to ${signed(high)}, p ${probability(shown.p)}) on the `,
+      `${models[second]} has ${signed(shown.difference)} (95% interval ${signed(low)} to ${signed(high)}, p ${probability(shown.p)}) on the `,
       `${many(shown.items, "item")} that both have. Each task counts the same.`),
-    shown.like && h("p", { class: "note" }, `For tasks like these, the difference is ${signed(shown.like.difference)} (95 % interval ${signed(shown.like.low)} to ${signed(shown.like.high)}, p ${probability(shown.like.p)}).`),
+    shown.like && h("p", { class: "note" }, `For tasks like these, the difference is ${signed(shown.like.difference)} (95% interval ${signed(shown.like.low)} to ${signed(shown.like.high)}, p ${probability(shown.like.p)}).`),
     ...notes,
     h("div", { class: "card" }, h("p", { class: "legend" }, h("span", { class: "first" }, `● ${models[first]}`), h("span", { class: "second" }, `■ ${models[second]}`)),
       dumbbells(store, first, second, width)),
@@ -90,7 +90,7 @@ function differences(store, first, second, pairs) {
       h("code", null, "fanbench compare DIR A B"), " shows those of each task.")];
   }
   return [h("h3", null, "Tasks"), table("Differences of tasks",
-    ["Task", models[first], models[second], "Difference#", "95 % interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Smallest to be seen#", "Both runs"],
+    ["Task", models[first], models[second], "Difference#", "95% interval", "p, adjusted#", "Better#", "Worse#", "Items#", "Smallest to be seen#", "Both runs"],
     pairs, (pair) => [
       tasks[pair.task].name, store.cell(pair.task, first)?.text ?? NONE, store.cell(pair.task, second)?.text ?? NONE,
       arrow(pair.difference), `${signed(pair.low)} to ${signed(pair.high)}`, probability(pair.adjusted), count(pair.better), count(pair.worse),

@@ -19,7 +19,7 @@ export function cost(store, page) {
   draw();
   return {
     element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, "Score for the money"),
-      h("p", { class: "hint" }, "Each model's score, and the mean cost of a run on a logarithmic scale. Lines are 95 % intervals. The stepped line joins ",
+      h("p", { class: "hint" }, "Each model's score, and the mean cost of a run on a logarithmic scale. Lines are 95% intervals. The stepped line joins ",
         "the models with all attempts scored of which no other one costs less and scores at least as much."), body),
     update: draw,
   };
@@ -38,7 +38,7 @@ function content(store, width) {
     priced.length ? h("div", { class: "card" }, plot(store, priced, width), h("p", { class: "legend" }, "◆ on the front   ○ the others   ◌ not ranked"))
       : h("p", null, "There is no model of which all runs report what they cost."),
     named("Free of charge, and not on the logarithmic scale", free), named("Not all runs report their cost", unknown),
-    priced.length > 0 && h("details", { class: "card" }, h("summary", null, "As a table"), table("Cost and score", ["Model", "Cost a run#", "Score#", "95 % interval", "Front"],
+    priced.length > 0 && h("details", { class: "card" }, h("summary", null, "As a table"), table("Cost and score", ["Model", "Cost a run#", "Score#", "95% interval", "Front"],
       [...priced].sort((a, b) => a.cost_usd - b.cost_usd), (row) => [models[row.model], money(row.cost_usd), score(row.score), interval(row.low, row.high), row.efficient ? "◆" : ""])),
   ];
 }

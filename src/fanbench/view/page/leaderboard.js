@@ -33,7 +33,7 @@ export function leaderboard(store, page) {
   draw();
   return {
     element: h("section", { "aria-labelledby": "title" }, h("h2", { id: "title" }, "Leaderboard"),
-      h("p", { class: "hint" }, "The score is the mean over tasks of the mean over items and repeats. The thick line is its 95 % interval; the thin one reaches ",
+      h("p", { class: "hint" }, "The score is the mean over tasks of the mean over items and repeats. The thick line is its 95% interval; the thin one reaches ",
         "as far as the interval would if all attempts without a score had failed, or passed. Ranks are those that chance allows."), body),
     update: draw,
   };
@@ -51,7 +51,7 @@ function note(sentence) {
 function boardTable(store, board) {
   const costs = board.rows.some((row) => row.cost_usd !== null);
   const bounds = board.rows.some((row) => row.bound_low !== null);
-  const header = ["Model", "Rank#", "Score#", "0 to 1", "95 % interval", "Scored#", ...(bounds ? ["If errors fail – pass"] : []),
+  const header = ["Model", "Rank#", "Score#", "0 to 1", "95% interval", "Scored#", ...(bounds ? ["If errors fail – pass"] : []),
     ...(costs ? ["Cost a run#", "Front"] : []), "Time a run#"];
   return table("Models by score", header, board.rows, (row) => [
     store.data.models[row.model],

@@ -236,8 +236,8 @@ function describe(store, task, model) {
   if (!cell) return `${name}${states.length ? states.map((state) => store.data.states[state]).join(", ") : "not planned"}`;
   const { confidence } = store.data;
   return name + [
-    cell.text,
-    known(cell.low) && `${cell.stated ? "stated" : `${Math.round(confidence * 100)} %`} interval ${interval(cell.low, cell.high)}`,
+    shortText(cell),
+    known(cell.low) && `${cell.stated ? "stated" : `${Math.round(confidence * 100)}%`} interval ${interval(cell.low, cell.high)}`,
     `${count(cell.scored)} of ${many(cell.planned, "attempt")} scored`,
     cell.errored > 0 && `${count(cell.errored)} errored`, cell.no_value > 0 && `${count(cell.no_value)} without a value`,
     cell.scored < cell.planned && known(cell.bound_low) && `${interval(cell.bound_low, cell.bound_high)} if those failed or passed`,
