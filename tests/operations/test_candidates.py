@@ -61,6 +61,7 @@ async def test_efforts_that_models_lack() -> None:
         "  n does not take low, HIGH (did you mean high?), extreme: it takes high",
         "  plain does not take low, HIGH, extreme: it takes no effort",
     ]
+    assert "-m MODEL@EFFORT -m MODEL" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

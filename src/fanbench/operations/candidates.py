@@ -226,7 +226,8 @@ async def _check_efforts(client: Api, labels: Sequence[str], available: Sequence
     if lines:
         raise UsageError(
             "\n".join(["Not all models take the reasoning efforts that are asked for:", *lines]),
-            hint="Run `fanbench tasks models --efforts` to list the efforts of the models.",
+            hint="Run `fanbench tasks models --efforts` to list the efforts of the models. To run some at an effort "
+            "and others as they are, leave out --effort: -m MODEL@EFFORT -m MODEL.",
         )
     return known is not None
 
