@@ -110,6 +110,16 @@ def test_unknown_tags_are_no_change(cli: Cli) -> None:
     assert (record["changed"], record["before"], record["unknown_tags"]) == ([], {}, ["none-such"])
 
 
+def test_tags_that_made_room_for_unknown_ones_can_be_put_back(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """A mistyped tag has replaced those that were there, and the hint is the command that undoes it."""
+    kaggle.tasks["a"].tags = ("reasoning", "two words")
+    refused = cli("tasks", "edit", "a", "--tag", "resoning")
+    command = "tasks edit a --tag reasoning --tag 'two words'"
+    assert f"had: `fanbench {command}" in refused.stderr
+    assert kaggle.tasks["a"].tags == ()
+    assert "To put back" not in cli("tasks", "edit", "a", "--tag", "resoning").stderr
+
+
 def test_what_is_stored_otherwise_is_said(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """A description that the server has sanitized is shown as it was stored, with a line that says so."""
     kaggle.change(sanitize=lambda text: text.replace("<script>", ""))

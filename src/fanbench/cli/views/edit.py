@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,18 @@ def edit_and_show(
     finish(errors, len(outcomes), "tasks")
     if unknown := sorted({tag for one in edited for tag in one.unknown_tags}):
         raise FanbenchError(
-            f"The server does not know these tags: {', '.join(map(one_line, unknown))}. They were left out."
+            f"The server does not know these tags: {', '.join(map(one_line, unknown))}. They were left out.",
+            hint=next(filter(None, map(_hint_to_put_back, edited)), None),
         )
+
+
+def _hint_to_put_back(edited: Edited) -> str:
+    """The command that puts back the tags that have made room for unknown ones; empty if none has."""
+    before, after = edited.before.tags, edited.after.tags if edited.after else []
+    if not edited.unknown_tags or set(before) <= set(after):
+        return ""
+    tags = " ".join(f"--tag {shlex.quote(one_line(tag))}" for tag in before)
+    return f"To put back the tags that {edited.slug} had: `fanbench tasks edit {edited.slug} {tags}`"
 
 
 def _show(settings: Settings, edited: Edited, *, dry_run: bool) -> None:
