@@ -116,7 +116,7 @@ def test_tags_that_made_room_for_unknown_ones_can_be_put_back(cli: Cli, kaggle: 
     refused = cli("tasks", "edit", "a", "--tag", "resoning")
     command = "tasks edit a --tag reasoning --tag 'two words'"
     assert f"had: `fanbench {command}" in refused.stderr
-    assert kaggle.tasks["a"].tags == ()
+    assert list(kaggle.tasks["a"].tags) == []
     assert "To put back" not in cli("tasks", "edit", "a", "--tag", "resoning").stderr
 
 
