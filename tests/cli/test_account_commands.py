@@ -25,6 +25,7 @@ from fanbench.wire.messages import (
     RefillPeriod,
     TaskQuota,
     TaskResult,
+    UnevenInterval,
 )
 from tests.cli.conftest import Cli
 from tests.cli.test_task_commands import shown
@@ -190,6 +191,24 @@ def test_siblings_for_programs(cli: Cli) -> None:
         ("coder-2", "AGENT", high, "coder-2", "h", 1, None),
     ]
     assert {row["model_version"] for row in rows} == {"m"}
+
+
+def test_intervals_of_a_leaderboard(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """An interval reaches as far above as below the value, unless the server has sent another one, which counts."""
+    uneven = UnevenInterval(plus=0.1, minus=0.3)
+    results = [
+        NumericResult(value=0.5, confidence_interval=0.2),
+        NumericResult(value=0.5, confidence_interval=0.2, uneven_confidence_interval=uneven),
+        NumericResult(value=0.5),
+    ]
+    rows = [
+        row("m", "M", **{f"t{at}": BenchmarkResult(numeric_result=each)}) for at, each in enumerate(results)
+    ]
+    kaggle.leaderboards["me", "bench"] = Leaderboard(rows=rows)
+    found = json.loads(cli("leaderboard", "me/bench", "--format", "json").stdout)
+    fields = ("confidence_interval", "confidence_plus", "confidence_minus")
+    expected = [(0.2, 0.2, 0.2), (0.2, 0.1, 0.3), (None, None, None)]
+    assert [tuple(each[field] for field in fields) for each in found] == expected
 
 
 @pytest.mark.usefixtures("board")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from fanbench import ConnectionFailed, UsageError
@@ -50,11 +52,16 @@ def test_invalid_names_of_benchmarks(text: str) -> None:
         ("CENTS", 456, "¢456.00"),
         ("WHOLE_DOLLARS", 2601845.4, "$2,601,845"),
         ("SOMETHING_NEW", 1.5, "1.5"),
+        ("COUNTS", sys.float_info.max, "undefeated"),
+        ("BENCHMARK_LEADERBOARD_DISPLAY_TYPE_UNSPECIFIED", sys.float_info.max, "undefeated"),
         ("BENCHMARK_LEADERBOARD_DISPLAY_TYPE_UNSPECIFIED", 1, "1"),
     ],
 )
 def test_values_are_shown_on_their_scale(scale: str, value: float, text: str) -> None:
-    """Each display type has the form that Kaggle documents; one that is not known leaves the number as it is."""
+    """Each display type has the form that Kaggle documents; one that is not known leaves the number as it is.
+
+    The largest float is no number: it stands for a model that has never lost.
+    """
     result = BenchmarkResult(numeric_result=NumericResult(value=value))
     assert shown_score(result, DisplayType(scale)) == text
     for passed, word in ((True, "Pass"), (None, "N/A")):

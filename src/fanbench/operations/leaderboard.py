@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -121,9 +122,12 @@ _SCALES: dict[DisplayType, Callable[[float], str]] = {
 
 def shown_score(result: BenchmarkResult | None, scale: DisplayType) -> str:
     """The result as `score` has it, a number on the scale of the leaderboard: `85.0%`, `$1.50`."""
-    if result is None or result.numeric_result is None or scale not in _SCALES:
+    if result is None or result.numeric_result is None:
         return score(result)
-    return _SCALES[scale](result.numeric_result.value)
+    value = result.numeric_result.value
+    if value >= sys.float_info.max:
+        return "undefeated"
+    return _SCALES[scale](value) if scale in _SCALES else score(result)
 
 
 async def fetch_leaderboard(client: Api, benchmark: str, *, version: int | None = None) -> LeaderboardTable:

@@ -87,6 +87,7 @@ __all__ = [
     "TaskSlug",
     "TaskSlugs",
     "TaskSource",
+    "UnevenInterval",
     "UpdateTaskRequest",
     "UpdateTaskResponse",
     "UpdateTaskVersionRequest",
@@ -707,10 +708,25 @@ class ListConfigsResponse(Message, frozen=True):
     next_page_token: str = ""
 
 
+class UnevenInterval(Message, frozen=True):
+    """How far a confidence interval reaches above and below the value."""
+
+    plus: float = 0.0
+    minus: float = 0.0
+
+
 class NumericResult(Message, frozen=True):
     value: int | float = 0.0
-    """As it was sent: 1 and 1.0 are shown differently."""
+    """As it was sent: 1 and 1.0 are shown differently. The largest float is the rating of a model that always wins."""
     confidence_interval: float | None = None
+    uneven_confidence_interval: UnevenInterval | None = None
+
+    @property
+    def interval(self) -> UnevenInterval | None:
+        """The confidence interval around the value, which is even unless the server says otherwise."""
+        if self.uneven_confidence_interval is None and self.confidence_interval is not None:
+            return UnevenInterval(plus=self.confidence_interval, minus=self.confidence_interval)
+        return self.uneven_confidence_interval
 
 
 class BenchmarkResult(Message, frozen=True):

@@ -23,6 +23,8 @@ FIELDS = (
     "task_version",
     "value",
     "confidence_interval",
+    "confidence_plus",
+    "confidence_minus",
     "passed",
     "evaluated",
     "display_type",
@@ -47,6 +49,7 @@ def show_leaderboard(out: Output, found: LeaderboardTable, *, as_kaggle: bool) -
             got = result.result
             scaled = result.display_type is not DisplayType.UNSPECIFIED
             numeric = got.numeric_result if got else None
+            interval = numeric.interval if numeric else None
             record = {
                 "benchmark": benchmark,
                 "model": label,
@@ -56,6 +59,8 @@ def show_leaderboard(out: Output, found: LeaderboardTable, *, as_kaggle: bool) -
                 "task_version": result.task_version or None,
                 "value": numeric.value if numeric else None,
                 "confidence_interval": numeric.confidence_interval if numeric else None,
+                "confidence_plus": interval.plus if interval else None,
+                "confidence_minus": interval.minus if interval else None,
                 "passed": got.boolean_result if got else None,
                 "evaluated": iso_time(got.evaluation_date) if got else None,
                 "display_type": result.display_type.label if scaled else None,
