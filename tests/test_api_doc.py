@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import click
+import msgspec
 import pytest
 from kagglesdk.models.services import model_api_service, model_service
 
@@ -13,6 +15,7 @@ import fanbench
 from fanbench.cli.app import root
 from fanbench.local.app import CALLS
 from fanbench.wire import protocol
+from fanbench.wire.messages import Message
 from fanbench.wire.protocol import Call
 from tests.e2e.kagglesdk_calls import SERVICES, calls_of
 
@@ -36,6 +39,7 @@ def _tables() -> dict[str, list[list[str]]]:
 
 MADE = _tables()["Calls that fanbench makes"]
 OTHERS = _tables()["Calls that are not for clients of benchmarks"]
+LEFT_OUT = _tables()["Fields that fanbench leaves out"]
 NAMED = re.compile(r"`([^`]+)`")
 
 
@@ -60,6 +64,34 @@ def test_the_calls_that_are_made_are_those_of_the_protocol() -> None:
     calls = [call for call in vars(protocol).values() if isinstance(call, Call)]
     answered = {f"{call.service}/{call.method}": "yes" if call in CALLS else "no" for call in calls}
     assert {row[0].strip("`"): row[4] for row in MADE} == answered
+
+
+def _fields_left_out(theirs: Any, ours: type[Message], found: dict[str, set[str]]) -> None:
+    """Add the fields of the vendor's class that our message lacks, at any depth, by the name of the class."""
+    known = {field.encode_name: field.type for field in msgspec.structs.fields(ours)}
+    for field in theirs._fields:
+        if field.json_name not in known:
+            found.setdefault(theirs.__name__, set()).add(field.json_name)
+        elif hasattr(field.field_type, "_fields"):
+            _fields_left_out(field.field_type, _message_in(known[field.json_name]), found)
+
+
+def _message_in(kind: Any) -> type[Message]:
+    """The message in an annotation such as `Message`, `Message | None` or `list[Message]`."""
+    return next(one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Message))
+
+
+def test_every_field_that_is_left_out_is_listed() -> None:
+    """Each field of the calls that fanbench makes, in requests and answers, is known to it or in the last table."""
+    found: dict[str, set[str]] = {}
+    for call, (request, answer) in CALLS.items():
+        if (theirs := calls_of(SERVICES).get(f"{call.service}/{call.method}")) is None:
+            continue
+        _fields_left_out(theirs.request, request, found)
+        if theirs.answer is not None:
+            _fields_left_out(theirs.answer, _message_in(get_type_hints(answer)["return"]), found)
+    assert {row[0].strip("`"): {*NAMED.findall(row[1])} for row in LEFT_OUT} == found
+    assert all(row[2] for row in LEFT_OUT)
 
 
 @pytest.mark.parametrize("row", MADE, ids=lambda row: row[0].rpartition("/")[2])
