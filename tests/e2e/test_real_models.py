@@ -20,7 +20,7 @@ from fanbench.local.models.embedded import Embedded
 from fanbench.results import read_results
 from fanbench.tasks import choose_task, read_task_file
 from fanbench.wire.messages import RunState
-from tests.local.server_process import TASK, ServerProcess, push, run, run_server
+from tests.local.server_process import TASK, ServerProcess, children_with, push, run, run_server
 
 MODELS = Path(os.environ.get("FANBENCH_TEST_MODELS", ""), "models.toml")
 EXAMPLES = Path(__file__).parents[2] / "examples/tasks"
@@ -126,9 +126,7 @@ async def test_the_examples_run_on_both_and_tell_them_apart(real: ServerProcess,
 
 def hosts(server: ServerProcess) -> list[int]:
     """The process ids of the server's llama.cpp processes."""
-    pid = server.address.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if "llama_host" in Path(f"/proc/{child}/cmdline").read_text()]
+    return children_with(server.address.pid, "llama_host")
 
 
 async def test_an_idle_model_is_unloaded_and_loaded_again(

@@ -11,8 +11,7 @@ from fanbench import Client, plan_sweep, sweep
 from fanbench.sweeps.report import SweepReport
 from fanbench.sweeps.sweep import SweepOptions
 from fanbench.wire.messages import Task
-from tests.local.server_process import TASK, ServerProcess, run_server
-from tests.operations.fake_sdk import install_fake_sdk
+from tests.local.server_process import TASK, ServerProcess, run_server_with_fake_sdk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -24,11 +23,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        folder = tmp_path_factory.mktemp("second")
-        install_fake_sdk(folder, monkeypatch)
-        with run_server(folder / "data") as server:
-            yield server
+    with run_server_with_fake_sdk(tmp_path_factory.mktemp("second")) as server:
+        yield server
 
 
 class OldServer(Client):

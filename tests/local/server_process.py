@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import pytest
 
 from fanbench import Client, NotFound, resolve_config
 from fanbench.local.address import LocalServer, find_server
+from fanbench.local.executor.lifetime import children
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, Run, Task
 from tests.local.guarded_server import OPEN_FILES
+from tests.operations.fake_sdk import install_fake_sdk
 from tests.warm import Forked, warm_python
 
 START_SECONDS = 30.0
@@ -139,6 +142,15 @@ def run_server(
         process.wait(30)
 
 
+@contextlib.contextmanager
+def run_server_with_fake_sdk(folder: Path, *options: str) -> Iterator[ServerProcess]:
+    """A server for a module of tests, with the stand-in for the SDK."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install_fake_sdk(folder, monkeypatch)
+        with run_server(folder / "data", *options) as server:
+            yield server
+
+
 def _wait_until_up(data: Path, process: Forked) -> LocalServer:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -182,6 +194,25 @@ async def ended(client: Client, slug: str, *models: str) -> list[Run]:
         if all(run.state.terminal for run in runs):
             return runs
         await anyio.sleep(0.05)
+
+
+def command_line(pid: int) -> str:
+    """The words of a process, separated by spaces; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def processes_with(words: str) -> list[int]:
+    """All processes whose command lines have these words."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if words in command_line(pid)]
+
+
+def children_with(parent: int, words: str) -> list[int]:
+    """The children of a process whose command lines have these words."""
+    return [pid for pid in children(parent) if words in command_line(pid)]
 
 
 _PRINTED = re.compile(r"pid (\d+) (\d+)\n")

@@ -13,10 +13,18 @@ from fanbench.errors import BadRequest, NotFound
 from fanbench.tasks import to_notebook
 from fanbench.wire import protocol
 from fanbench.wire.messages import CancelRunsRequest, CancelRunsResponse, CreationState, Run, RunState
-from tests.operations.fake_sdk import install_fake_sdk
 
-from .server_process import ServerProcess, print_pid, printed_pid, push, run_server, task_source
-from .test_hostile_tasks import command_of, only_when_run
+from .server_process import (
+    ServerProcess,
+    command_line,
+    print_pid,
+    printed_pid,
+    push,
+    run_server,
+    run_server_with_fake_sdk,
+    task_source,
+)
+from .test_hostile_tasks import only_when_run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -24,11 +32,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with one worker, so that the second run waits for the first."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        folder = tmp_path_factory.mktemp("cancel")
-        install_fake_sdk(folder, monkeypatch)
-        with run_server(folder / "data", "--workers", "1") as server:
-            yield server
+    with run_server_with_fake_sdk(tmp_path_factory.mktemp("cancel"), "--workers", "1") as server:
+        yield server
 
 
 async def runs_of(client: Client, slug: str, version: int = 0) -> list[Run]:
@@ -51,7 +56,7 @@ async def test_queued_runs_are_cancelled_by_default(client: Client, server: Serv
     running, pid, queued = await sleeping(client, server, "queued")
     assert await client.cancel_runs("queued") == CancelRunsResponse(queued_cancelled_count=1)
     assert [run.id for run in await runs_of(client, "queued")] == [running.id]
-    assert command_of(pid)
+    assert command_line(pid)
     assert await client.cancel_runs("queued", include_active=True) == CancelRunsResponse(
         active_terminated_count=1
     )
@@ -63,7 +68,7 @@ async def test_the_processes_of_running_runs_are_gone(client: Client, server: Se
     running, pid, queued = await sleeping(client, server, "running")
     answer = await client.cancel_runs(run_ids=[running.id, queued.id, 10**12, -1], include_active=True)
     assert answer == CancelRunsResponse(queued_cancelled_count=1, active_terminated_count=1)
-    assert not command_of(pid)
+    assert not command_line(pid)
     assert await runs_of(client, "running") == []
     log = "".join([entry.data async for entry in client.logs(running.id)])
     assert "pid" in log
@@ -117,8 +122,3 @@ async def test_a_cancelled_run_does_not_come_back(tmp_path: Path, fake_sdk: None
                 while (await runs_of(client, "after"))[0].state is not RunState.COMPLETED:
                     await anyio.sleep(0.05)
     assert len(list((data / "runs").iterdir())) == 2
-
-
-@pytest.fixture
-def fake_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_fake_sdk(tmp_path, monkeypatch)

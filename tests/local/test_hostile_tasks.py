@@ -18,12 +18,14 @@ from fanbench.wire.messages import RunState
 from .server_process import (
     SECRET,
     ServerProcess,
+    command_line,
     ended,
     ensure_pushed,
     found_pid,
     log_text,
     print_pid,
     printed_pid,
+    processes_with,
     push,
     run,
     task_source,
@@ -125,20 +127,9 @@ def daemon():
     await push(client, "strays", task_source("strays", body, before=before))
     (done,) = await run(client, "strays", "wrong")
     assert done.state is RunState.COMPLETED, done.error_message
-    assert [pid for pid in every_process() if str(seconds) in command_of(pid)] == []
+    assert processes_with(str(seconds)) == []
     if start == "daemon()":
         assert found_pid(await log_text(client, done.id)) is None
-
-
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
-
-
-def every_process() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 async def test_a_runs_key_ends_with_it(client: Client, server: ServerProcess) -> None:
@@ -438,8 +429,8 @@ async def test_deleting_a_task_ends_its_run_at_once(client: Client, server: Serv
     (going,) = [r async for r in client.list_runs("deleted")]
     log = server.data / f"logs/{going.id}.jsonl"
     pid = await printed_pid(log)
-    assert command_of(pid)
+    assert command_line(pid)
     await client.delete_task("deleted")
-    assert not command_of(pid)
+    assert not command_line(pid)
     assert not log.exists()
     assert not (server.data / f"runs/{going.id}").exists()

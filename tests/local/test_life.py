@@ -27,10 +27,12 @@ from fanbench.wire.messages import CreationState, RunState
 from .server_process import (
     MODELS,
     TASK,
+    children_with,
     ended,
     log_text,
     print_pid,
     printed_pid,
+    processes_with,
     push,
     run,
     run_server,
@@ -59,8 +61,7 @@ async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
     assert {server.data for server in found} == {data.resolve()}
     assert sorted(server.started for server in found) == [False, True]
     # A second process would take over the folder when the server stops.
-    command_lines = [process.read_bytes() for process in Path("/proc").glob("[0-9]*/cmdline")]
-    assert sum(b"\0serve\0" in line and os.fsencode(data) in line for line in command_lines) == 1
+    assert len(processes_with(f"serve --data {data}")) == 1
     assert "token" not in repr(found[0])
     async with client_of(found[0]) as client:
         assert await client.list_models() == []
@@ -266,7 +267,8 @@ async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path, fake_sdk: None
             for death in range(1, deaths + 1):
                 while not log.exists() or log.read_text().count("PROMPT") < death:
                     await anyio.sleep(0.02)
-                _kill_child(server.address.pid, "executor.forkserver")
+                (forkserver,) = children_with(server.address.pid, "executor.forkserver")
+                os.kill(forkserver, signal.SIGKILL)
             (lost,) = await ended(client, "two-plus-two")
             text = await log_text(client, lost.id)
             (good,) = [each for each in await run(client, "two-plus-two", "four") if each.id != lost.id]
@@ -275,13 +277,6 @@ async def test_a_forkserver_that_dies_is_replaced(tmp_path: Path, fake_sdk: None
     assert text.count(f"[fanbench] {reason} It starts again: attempt 2.\n") == 1
     assert lost.error_message == ("" if deaths == 1 else reason)
     assert good.state is RunState.COMPLETED
-
-
-def _kill_child(parent: int, word: str) -> None:
-    """Kill the one child of `parent` whose command line has `word`."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    (pid,) = [pid for pid in children if word in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(int(pid), signal.SIGKILL)
 
 
 async def test_one_process_per_run_gives_the_same(tmp_path: Path) -> None:

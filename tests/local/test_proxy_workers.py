@@ -18,7 +18,6 @@ import pytest
 from sqlalchemy import select
 
 from fanbench import LocalServerError
-from fanbench.local.executor.lifetime import children
 from fanbench.local.folder import DataFolder
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.proxy_workers.link import Setup
@@ -29,7 +28,16 @@ from fanbench.wire.messages import RunState
 from tests.postgres import PASSWORD, Postgres
 
 from .held_upstream import PATIENCE, HeldUpstream, held_upstream, until
-from .server_process import TASK, ServerProcess, log_text, push, run, run_server
+from .server_process import (
+    TASK,
+    ServerProcess,
+    children_with,
+    command_line,
+    log_text,
+    push,
+    run,
+    run_server,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -137,14 +145,7 @@ async def clients_of(server: ServerProcess) -> AsyncIterator[Clients]:
 
 def worker_pids(server: ServerProcess) -> set[int]:
     """The processes of the Model Proxy."""
-    return {pid for pid in children(server.address.pid) if b"proxy_workers.worker" in _command_line(pid)}
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    return {*children_with(server.address.pid, "proxy_workers.worker")}
 
 
 def connections(pid: int, port: int) -> int:
@@ -264,7 +265,7 @@ async def test_workers_die_with_the_server_which_can_start_again(
         await upstream.until(1)
         pids = worker_pids(workers)
         workers.kill()
-        await until(lambda: not any(b"proxy_workers" in _command_line(pid) for pid in pids))
+        await until(lambda: not any("proxy_workers" in command_line(pid) for pid in pids))
         assert await clients.ended("first") == [0]
         ports = [str(httpx.URL(url).port) for url in (workers.address.url, clients.url)]
     options = ["--port", ports[0], "--proxy-port", ports[1], "--proxy-workers", "1"]
@@ -290,7 +291,7 @@ async def test_signals_are_for_the_server_alone(workers: ServerProcess, upstream
         upstream.answer()
         assert await clients.ended("first") == [200]
     assert workers.process.wait(PATIENCE) == 0
-    assert not any(b"proxy_workers" in _command_line(pid) for pid in pids)
+    assert not any("proxy_workers" in command_line(pid) for pid in pids)
 
 
 async def test_a_port_in_use_is_an_error_at_the_start(tmp_path: Path) -> None:
@@ -415,7 +416,7 @@ async def test_usage_is_counted_in_postgresql(
     with run_server(tmp_path / "data", *options, database, models=models(upstream), runs=False) as server:
         pids = worker_pids(server)
         assert len(pids) == 2
-        assert not any(PASSWORD.encode() in _command_line(pid) for pid in pids)
+        assert not any(PASSWORD in command_line(pid) for pid in pids)
         async with clients_of(server) as clients:
             texts = [f"word {number}" for number in range(20)]
             for text in texts:

@@ -17,9 +17,8 @@ from fanbench.wire.messages import (
     TaskSlug,
 )
 from fanbench.wire.queue import IN_PROGRESS, Enqueue
-from tests.operations.fake_sdk import install_fake_sdk
 
-from .server_process import ServerProcess, push, run_server, task_source
+from .server_process import ServerProcess, push, run_server_with_fake_sdk, task_source
 from .test_hostile_tasks import only_when_run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
@@ -29,11 +28,8 @@ ALL = Enqueue(skip=SkipPolicy.ALL, benchmark="local/board")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        folder = tmp_path_factory.mktemp("queue")
-        install_fake_sdk(folder, monkeypatch)
-        with run_server(folder / "data", "--workers", "1") as server:
-            yield server
+    with run_server_with_fake_sdk(tmp_path_factory.mktemp("queue"), "--workers", "1") as server:
+        yield server
 
 
 async def test_runs_beside_each_other(client: Client, server: ServerProcess) -> None:

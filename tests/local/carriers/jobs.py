@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,6 +16,7 @@ from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
 from fanbench.local.executor.environment import model_variables
 from fanbench.tasks import to_notebook
 
+from ..server_process import processes_with
 from .rigs import Rig
 
 _numbers = count(1)
@@ -68,18 +68,6 @@ async def carry_out(rig: Rig, job: NotebookJob) -> tuple[Outcome, Record]:
     record = Record()
     with anyio.fail_after(90):
         return await rig.carrier.run(job, record.started, record.append), record
-
-
-def processes_with(marker: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:  # it has just ended
-            continue
-        if marker.encode() in words:
-            found.append(path.parent.name)
-    return found
 
 
 def new_marker() -> str:

@@ -18,6 +18,8 @@ from anyio.abc import Process
 from fanbench.local.carriers.ray.carrier import Cluster
 from fanbench.local.executor.lifetime import descendants
 
+from ..server_process import command_line
+
 SECRETS = {
     "FANBENCH_DATABASE": "postgresql://me:a-password@db/bench",
     "FANBENCH_TOKEN": "a-token-of-the-server",
@@ -116,7 +118,7 @@ class RayNodes:
             pid
             for process in self.nodes.values()
             for pid in descendants(process.pid)
-            if _command(pid).startswith(b"ray::carry_out")
+            if command_line(pid).startswith("ray::carry_out")
         ]
 
     def cluster(self, folder: Path, datasets: Path, **options: float) -> Cluster:
@@ -129,10 +131,3 @@ class RayNodes:
             environment=self.environment | SECRETS,
             **options,  # type: ignore[arg-type]
         )
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it has just ended
-        return b""

@@ -21,6 +21,7 @@ from fanbench.local.environments import Environments
 from fanbench.local.executor.lifetime import children
 from fanbench.local.zips import write_output_zip
 
+from ..server_process import children_with
 from .ray_cluster import RayNodes
 
 
@@ -61,11 +62,7 @@ class LocalRig:
         return target
 
     async def kill_worker(self) -> None:
-        (forkserver,) = [
-            pid
-            for pid in children(os.getpid())
-            if b"executor.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        (forkserver,) = children_with(os.getpid(), "executor.forkserver")
         os.kill(forkserver, signal.SIGKILL)
 
 

@@ -13,7 +13,8 @@ import pytest
 from fanbench.errors import LocalServerError
 from fanbench.local.carriers.job import Outcome, RunFile
 
-from .jobs import SLEEPERS, Record, carry_out, job_of, new_marker, none_left, processes_with, sleeping
+from ..server_process import processes_with
+from .jobs import SLEEPERS, Record, carry_out, job_of, new_marker, none_left, sleeping
 from .ray_cluster import SECRETS
 from .rigs import RayRig, Rig, driver_of
 
