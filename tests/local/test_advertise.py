@@ -38,6 +38,20 @@ def test_an_advertised_address_becomes_a_url(given: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("", "http://127.0.0.1:7778"),
+        ("fd00::7", "http://[fd00::7]:7778"),
+        ("bench.example.com:80", "http://bench.example.com:7778"),
+        ("https://bench.example.com", "https://bench.example.com"),
+    ],
+)
+def test_the_model_proxy_has_a_port_of_its_own(given: str, url: str) -> None:
+    """Runs reach a Model Proxy with its own port at that port of the advertised host, unless a URL is advertised."""
+    assert addresses_of(ServerSettings(advertise=given), 7777, 7778).model_proxy == f"{url}/models"
+
+
+@pytest.mark.parametrize(
     "given",
     [
         "host:0",
@@ -77,6 +91,20 @@ def test_workers_elsewhere_need_more_than_a_loopback_address(settings: ServerSet
     with pytest.raises(LocalServerError, match=r"workers of ray://head:1 cannot reach http://") as error:
         addresses_for_workers(settings, 7777, "ray://head:1")
     assert "--host 0.0.0.0" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        (ServerSettings(host="10.0.0.5"), "http://10.0.0.5:7777"),
+        (ServerSettings(host="0.0.0.0", advertise="bench.example.com"), "http://bench.example.com:7777"),
+    ],
+)
+def test_workers_reach_the_address_that_the_user_names(settings: ServerSettings, url: str) -> None:
+    """An address of --host or --advertise that is not a loopback one is that of the workers, and is said."""
+    addresses, said = addresses_for_workers(settings, 7777, "ray://head:1")
+    assert addresses.advertised == url
+    assert said == f"Workers reach this server at {url}."
 
 
 def test_a_loopback_address_that_is_advertised() -> None:
