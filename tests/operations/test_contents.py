@@ -13,6 +13,7 @@ from fanbench.operations.contents import has_content
 from fanbench.tasks import to_notebook
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
 from fanbench.wire.messages import DockerImageDefinition, RunState, TaskDefinition
+from tests.operations.virtual_time import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +58,14 @@ async def test_the_output_of_a_run_tells(end: RunState) -> None:
     assert await compare(server) is True
     assert await compare(server, to_notebook(SOURCE + "# Because\n")) is False
     assert server.calls["download_output"] == 1, "a version never changes"
+
+
+async def test_a_completed_run_is_looked_at_first() -> None:
+    """An errored run may have no output that can be read, so one that has completed is asked before it."""
+    server = kaggle(runs=0)
+    for script in (RunScript(end=RunState.ERRORED, bad_zips=9), RunScript()):
+        server.add_run("t", "m", script, age=1e6)
+    assert await compare(server) is True
 
 
 async def test_other_datasets_are_another_content() -> None:
@@ -117,7 +126,7 @@ async def test_a_server_that_says_no_definition_is_asked_for_an_output() -> None
     assert await compare(server) is True
 
 
-async def test_a_task_that_was_made_again_is_another(tmp_path: Path) -> None:
+async def test_a_task_that_was_made_again_is_another() -> None:
     """What is kept of a version is not taken for that of another task by the same name."""
     assert await compare(kaggle()) is True
     again = SimulatedKaggle()

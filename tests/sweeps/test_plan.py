@@ -487,12 +487,19 @@ async def test_runs_are_queued_for_a_benchmark_of_ones_own(tmp_path: Path) -> No
     assert not any(map(made.attributed_to, made.tasks))
 
 
-@pytest.mark.parametrize("benchmark", ["them/empty", "them/none", "a/b/c"])
-async def test_benchmarks_without_tasks(benchmark: str) -> None:
+@pytest.mark.parametrize(
+    ("benchmark", "kind", "words"),
+    [
+        ("them/empty", UsageError, "'them/empty' has no tasks"),
+        ("them/none", NotFound, "No such benchmark"),
+        ("a/b/c", UsageError, "'a/b/c' is not a benchmark"),
+    ],
+)
+async def test_benchmarks_without_tasks(benchmark: str, kind: type[Exception], words: str) -> None:
     """A benchmark that does not exist, has no tasks, or has no valid name is an error."""
     server = with_benchmark("b")
     server.benchmarks["them", "empty"] = []
-    with pytest.raises((UsageError, NotFound)):
+    with pytest.raises(kind, match=words):
         await plan(server, spec(benchmark=benchmark))
 
 

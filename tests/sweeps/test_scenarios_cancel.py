@@ -107,8 +107,7 @@ def test_what_the_policy_says(tmp_path: Path, policy: CancelPolicy, expected: se
 def test_the_time_limit_of_a_run(tmp_path: Path, policy: CancelPolicy, expected: set[str]) -> None:
     """A run that reaches --timeout is cancelled if the policy says so, else it is missing; the others go on."""
     scripts = on_models(m1=RUNNING, m2=QUEUED, m3=RunScript(running=90.0))
-    world = World(tmp_path, Scenario(runs=scripts), models=3, rules=Rules(cancel=policy, timeout=50.0))
-    world.rules = Rules(cancel=policy, timeout=95.0)
+    world = World(tmp_path, Scenario(runs=scripts), models=3, rules=Rules(cancel=policy, timeout=95.0))
     assert world.run()
     assert cancelled(world) == expected
     assert {event.planned_run.model for event in world.missing()} == {"m1", "m2"} - expected

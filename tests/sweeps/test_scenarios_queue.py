@@ -15,7 +15,7 @@ from fanbench.sweeps.events import RunSkipped
 from fanbench.sweeps.plan import PlannedBenchmark
 from fanbench.sweeps.spec import Rules
 from fanbench.testing import Fault, RunScript, Scenario
-from fanbench.wire.messages import QueueSettings, RunState
+from fanbench.wire.messages import QueueSettings
 from tests.sweeps.world import World
 
 pytestmark = pytest.mark.usefixtures("no_jitter", "quick_disk")
@@ -229,4 +229,3 @@ def test_the_queue_is_read_now_and_then(tmp_path: Path) -> None:
     assert len(reads) == 1 + int(world.seconds // 60)
     assert [read.queued for _, read in reads][:2] == [0, 4]
     assert reads[-1][1].ended > reads[0][1].ended
-    assert all(run.script.end is RunState.COMPLETED for run in world.kaggle.our_runs())
