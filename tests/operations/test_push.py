@@ -304,12 +304,13 @@ async def test_the_page_is_changed_once_the_version_is_there(tmp_path: Path) -> 
     assert isinstance(pushed.page, Edited)
     assert list(pushed.page.change.given) == ["description", "tags"]
     assert pushed.page.unknown_tags == ("new",)
-    assert [call for _, call, _ in kaggle.history][-2:] == ["get_task", "update_task"]
+    tags, rest = (arguments for _, call, arguments in kaggle.history if call == "update_task")
+    assert (tags, rest) == (("t", 0, {"tags": ("Reasoning", "new")}), ("t", 1, {"description": "D"}))
     kaggle.tasks["t"].tags = ("reasoning", "new")
     pushed = only(await push_tasks(kaggle, [made], wait=True))
     assert isinstance(pushed.page, Edited)
     assert not pushed.page.change.given
-    assert kaggle.calls["update_task"] == 1
+    assert kaggle.calls["update_task"] == 2
 
 
 async def test_without_a_block_or_a_wait_no_page_is_changed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import RunFound, RunUnlisted, SweepEnded, SweepEvent, TaskPushed, TaskReady
 from fanbench.testing import RunScript, Scenario, run_in_virtual_time
 from fanbench.wire.messages import CreationState
+from fanbench.wire.metadata import Metadata
 from tests.sweeps.records import MemoryRecords
 from tests.sweeps.test_engine_basics import inline
 from tests.sweeps.world import World
@@ -96,6 +97,7 @@ def test_two_sweeps_that_push_at_once(tmp_path: Path, newest_only: bool) -> None
 
     async def sweep(name: str) -> None:
         world.texts["t1"], world.folder = f"pushed {name}", tmp_path / name
+        world.pages["t1"] = Metadata(description=f"pushed {name}", tags=("reasoning",))
         context = SweepContext(
             world.kaggle,
             world.plan(),
@@ -124,6 +126,9 @@ def test_two_sweeps_that_push_at_once(tmp_path: Path, newest_only: bool) -> None
         assert len({one.run_id for one in attempts if one.output}) == 6
         assert {one.version for one in attempts} in ({1}, {2})
     assert len(world.kaggle.runs) == 12
+    # Each has written on the page of its own version.
+    versions = world.kaggle.tasks["t1"].versions
+    assert [each.metadata.description for each in versions] == [each.text for each in versions]
 
 
 def test_an_ordinary_sweep_asks_no_more_than_before(tmp_path: Path) -> None:

@@ -53,7 +53,10 @@ class Edited:
 
 
 async def edit_page(client: Api, before: Task, change: Metadata, *, slug: str, version: int = 0) -> Edited:
-    """Change what the page of a task says, which is now that of `before`, in one call or none.
+    """Change what the page of a task says, which is now that of `before`, if it says something else.
+
+    With a `version`, values of a version go to that one, whatever has been pushed meanwhile, and tags in a call of
+    their own to the task.
 
     Raises:
         UnsupportedByServer: The server has no such call.
@@ -62,10 +65,15 @@ async def edit_page(client: Api, before: Task, change: Metadata, *, slug: str, v
     needed = change.changing(Metadata.of(before))
     if not needed.given:
         return Edited(slug, before, needed)
+    of_task, of_version = (needed.only_tags, needed.without_tags) if version else (needed, Metadata())
+    after, unknown = None, list[str]()
     with needs_call("This server cannot change what the page of a task says"):
-        answer = await client.update_task(slug, version=version, **needed.given)
-    after = answer.task or await existing_task(client, slug, version)
-    return Edited(slug, before, needed, after, tuple(answer.invalid_tags))
+        for change_of, number in ((of_task, 0), (of_version, version)):
+            if change_of.given:
+                answer = await client.update_task(slug, version=number, **change_of.given)
+                after, unknown = answer.task, unknown + answer.invalid_tags
+    after = after or await existing_task(client, slug, version)
+    return Edited(slug, before, needed, after, tuple(unknown))
 
 
 async def edit_tasks(

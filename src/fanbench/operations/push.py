@@ -255,7 +255,8 @@ async def _edit_page(client: Api, plan: PushPlan, task: Task) -> Edited | Fanben
     if plan.file.page is None:
         return None
     try:
-        return await edit_page(client, task, plan.file.page, slug=plan.slug)
+        version = task.slug.version_number
+        return await edit_page(client, task, plan.file.page, slug=plan.slug, version=version)
     except FanbenchError as error:
         return error
 

@@ -258,13 +258,17 @@ class TaskPipeline:
         is_new = self._store.tasks[self._slug].phase is not TaskPhase.READY
         self._save(TaskPhase.READY, version, TaskReady(self._slug, version))
         if is_new and self._planned.page is not None:
-            await self._edit_page(task, self._planned.page)
+            await self._edit_page(task, self._planned.page, version)
         return version
 
-    async def _edit_page(self, task: Task, page: Metadata) -> None:
-        """Make the page of a version that was just created say what its file says. The runs do not depend on it."""
+    async def _edit_page(self, task: Task, page: Metadata, version: int) -> None:
+        """Make the page of a version that was just created say what its file says. The runs do not depend on it.
+
+        Tags are those of the newest version.
+        """
         try:
-            edited = await edit_page(self._context.client, task, page, slug=self._slug)
+            wanted = page.without_tags if self._watcher.superseded else page
+            edited = await edit_page(self._context.client, task, wanted, slug=self._slug, version=version)
         except FanbenchError as error:
             self._context.emit(PageEdited(self._slug, error=str(error)))
         else:

@@ -87,6 +87,16 @@ class Metadata:
         changed = {name for name, value in wanted.items() if value != there.get(name)}
         return Metadata(**{name: value for name, value in self.given.items() if name in changed})
 
+    @property
+    def only_tags(self) -> Metadata:
+        """What belongs to a task as a whole."""
+        return Metadata(tags=self.tags)
+
+    @property
+    def without_tags(self) -> Metadata:
+        """What belongs to a version of a task."""
+        return replace(self, tags=None)
+
     def applied_to(self, before: Metadata) -> Metadata:
         """What is there after the change."""
         return replace(before, **self.given)
