@@ -87,7 +87,9 @@ class Settings:
 
 
 def _with_flags(command: re.Match[str], flags: str) -> str:
-    return command[0] if command[0].endswith(flags) else command[0] + flags
+    # One with a folder was written where the folder is known, which may be spelled in another way.
+    complete = command[0].endswith(flags) or " --data " in command[0]
+    return command[0] if complete else command[0] + flags
 
 
 def common_options(*, hidden: bool = False, formats: Sequence[str] = TEXT_FORMATS) -> list[click.Option]:

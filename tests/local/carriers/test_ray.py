@@ -6,13 +6,14 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 
 import anyio
 import pytest
 
 from fanbench.errors import LocalServerError
-from fanbench.local.carriers.ray.carrier import RayCarrier
+from fanbench.local.carriers.ray.carrier import RayCarrier, examine_cluster
 
 from .jobs import Record, job_of, new_marker, none_left, sleeping
 from .ray_cluster import RayNodes
@@ -105,6 +106,15 @@ async def test_a_cluster_that_does_not_exist(tmp_path: Path) -> None:
         async with opened(nodes, tmp_path, tmp_path):
             pass
     assert caught.value.hint is not None
+
+
+@pytest.mark.long
+async def test_what_is_found_at_a_cluster(ray_nodes: RayNodes, tmp_path: Path, datasets: Path) -> None:
+    """The versions fit, and the machines count on which runs can be carried out, so not the head without processors."""
+    await ray_nodes.ensure(2)
+    found = await examine_cluster(ray_nodes.cluster(tmp_path, datasets))
+    assert (found.machines, found.cpus, found.has_token) == (2, 2, True)
+    assert found.ray == metadata.version("ray")
 
 
 @pytest.mark.long

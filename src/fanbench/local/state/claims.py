@@ -16,7 +16,7 @@ from fanbench.local.folder import PRIVATE, DataFolder
 from fanbench.local.state.database import shown
 from fanbench.local.state.store import Store
 
-__all__ = ["Claim", "check_claim", "claim"]
+__all__ = ["Claim", "check_claim", "claim", "read_claim"]
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ async def check_claim(folder: DataFolder, store: Store, database: Path | str) ->
         LocalServerError: One of them belongs to another one.
     """
     place = folder.database.name if isinstance(database, Path) else shown(database)
-    kept = await anyio.to_thread.run_sync(_read, folder)
+    kept = await anyio.to_thread.run_sync(read_claim, folder)
     identity = await store.identity()
     if kept is not None and kept.id == identity:
         return Claim(identity, place)
@@ -82,7 +82,12 @@ def _has_tasks(file: Path) -> bool:
             return "no such table" not in str(error)
 
 
-def _read(folder: DataFolder) -> Claim | None:
+def read_claim(folder: DataFolder) -> Claim | None:
+    """What the data folder says of its database; None if it has none yet.
+
+    Raises:
+        LocalServerError: Its file cannot be read.
+    """
     try:
         return msgspec.json.decode(folder.database_file.read_bytes(), type=Claim)
     except FileNotFoundError:

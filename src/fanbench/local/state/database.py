@@ -6,6 +6,8 @@ import importlib.util
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ __all__ = [
     "MIGRATIONS",
     "RECONNECT_SECONDS",
     "REVISIONS",
+    "FoundDatabase",
     "Hold",
+    "examine_database",
     "is_duplicate",
     "is_unreachable",
     "open_engine",
@@ -91,12 +95,7 @@ async def open_engine(database: Path | str) -> AsyncIterator[AsyncEngine]:
             with uninterrupted(engine):
                 async with engine.connect() as connection:
                     revision = await connection.run_sync(_revision)
-            if revision and revision not in REVISIONS:
-                raise LocalServerError(
-                    f"The database {shown(database)} belongs to a newer fanbench: its schema is {revision!r}, and "
-                    f"this fanbench knows {REVISIONS[-1]!r}.",
-                    hint="Update fanbench, or choose another data folder with --data DIR.",
-                )
+            _check_revision(database, revision)
             if revision != REVISIONS[-1]:
                 await anyio.to_thread.run_sync(_migrate, database)
         except SQLAlchemyError as error:
@@ -105,6 +104,47 @@ async def open_engine(database: Path | str) -> AsyncIterator[AsyncEngine]:
     finally:
         with uninterrupted(engine):
             await engine.dispose()
+
+
+def _check_revision(database: Path | str, revision: str | None) -> None:
+    if revision and revision not in REVISIONS:
+        raise LocalServerError(
+            f"The database {shown(database)} belongs to a newer fanbench: its schema is {revision!r}, and "
+            f"this fanbench knows {REVISIONS[-1]!r}.",
+            hint="Update fanbench, or choose another data folder with --data DIR.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDatabase:
+    """What is at a URL of PostgreSQL."""
+
+    version: str
+    """That of PostgreSQL, such as `15.8`."""
+    is_current: bool
+    """Whether it has the tables of this fanbench; otherwise, the next server makes or migrates them."""
+
+
+async def examine_database(url: str) -> FoundDatabase:
+    """What a server would find in PostgreSQL. Nothing is changed.
+
+    Raises:
+        LocalServerError: It cannot be reached or used, or belongs to a newer fanbench.
+    """
+    engine = _async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            revision = await connection.run_sync(_revision)
+            _check_revision(url, revision)
+            if revision is None:
+                await connection.run_sync(partial(_check_encoding, url))
+                await connection.run_sync(partial(_check_rights, url))
+            version = await connection.scalar(text("SHOW server_version"))
+            return FoundDatabase(str(version).partition(" ")[0], revision == REVISIONS[-1])
+    except SQLAlchemyError as error:
+        raise _unusable(url, error) from None
+    finally:
+        await engine.dispose()
 
 
 def uninterrupted(engine: AsyncEngine) -> AbstractContextManager[object]:
@@ -197,6 +237,14 @@ def _check_encoding(database: str, connection: Connection) -> None:
         raise LocalServerError(
             f"The database {shown(database)} cannot store every text: its encoding is {encoding}.",
             hint="Create another one with `createdb --encoding UTF8 --template template0 NAME`.",
+        )
+
+
+def _check_rights(database: str, connection: Connection) -> None:
+    if not connection.scalar(text("SELECT has_schema_privilege(current_schema(), 'CREATE')")):
+        raise LocalServerError(
+            f"The database {shown(database)} cannot be used: permission denied for its schema.",
+            hint=_HINTS["permission denied"],
         )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from fanbench._util.concurrency import InOrder, settle
 from fanbench.errors import FanbenchError
-from fanbench.operations.doctor import machine, server
+from fanbench.operations.doctor import elsewhere, machine, server
 from fanbench.operations.doctor.check import Check, Checked, DoctorTarget, Probe, failed_check
 from fanbench.operations.events import Emit, ignore_events
 
@@ -29,6 +29,10 @@ PROBES: list[Probe] = [
     machine.probe_mounts,
     machine.probe_isolation,
     machine.probe_port,
+    elsewhere.probe_options,
+    elsewhere.probe_engine,
+    elsewhere.probe_database,
+    elsewhere.probe_files,
 ]
 
 

@@ -23,7 +23,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from fanbench._util import files
 from fanbench._util.frames import framed, read_frame
 from fanbench._util.install import install_command
-from fanbench._util.text import last_line
+from fanbench._util.text import last_line, many
 from fanbench.errors import LocalServerError
 from fanbench.local.carriers import Started
 from fanbench.local.carriers.job import NotebookJob, Outcome, RunLost
@@ -57,7 +57,7 @@ from fanbench.local.executor.supervise import Append
 from fanbench.local.folder import PRIVATE
 from fanbench.local.object_store import CREDENTIALS
 
-__all__ = ["Cluster", "RayCarrier", "check_ray"]
+__all__ = ["Cluster", "RayCarrier", "capacity_of", "check_ray", "examine_cluster"]
 
 _log = structlog.get_logger(__name__)
 
@@ -159,11 +159,13 @@ class RayCarrier:
             LocalServerError: Ray is not installed or does not start, or the cluster cannot be reached.
         """
         check_ray()
-        driver = await _connect(cluster)
+        driver, found = await _connect(cluster)
         async with anyio.create_task_group() as tasks:
             carrier = RayCarrier(cluster, output_of, say, tasks)
             carrier._use(driver)
-            carrier._warn_without_token(has_token=driver.has_token)
+            carrier._warn_without_token(has_token=found.has_token)
+            if cluster.address:
+                say(capacity_of(found, cluster))
             try:
                 yield carrier
             finally:
@@ -208,7 +210,8 @@ class RayCarrier:
             pause = _FIRST_PAUSE
             while self._driver is None or not self._driver.alive:
                 try:
-                    self._use(await _connect(self._cluster))
+                    driver, _ = await _connect(self._cluster)
+                    self._use(driver)
                 except LocalServerError as error:
                     _log.warning("no connection to Ray", error=str(error), hint=error.hint)
                     if pause == _FIRST_PAUSE:
@@ -350,7 +353,6 @@ class _Driver:
         self._calls: dict[int, _Call] = {}
         self._ids = itertools.count()
         self.alive = True
-        self.has_token = False
         self._waiting = False
         """Whether it is the driver's turn to say something."""
         self._missed = 0
@@ -443,8 +445,30 @@ class _Driver:
             await self._folder.aclose()
 
 
-async def _connect(cluster: Cluster) -> _Driver:
-    """A driver that is connected to the cluster, or to a Ray of its own.
+async def examine_cluster(cluster: Cluster) -> Connected:
+    """What a server finds at the cluster when it starts.
+
+    Raises:
+        LocalServerError: Ray is not installed, or the cluster cannot be used.
+    """
+    check_ray()
+    driver, found = await _connect(cluster)
+    driver.kill()
+    await driver.close()
+    return found
+
+
+def capacity_of(found: Connected, cluster: Cluster) -> str:
+    """A sentence about how many runs the cluster carries out at a time."""
+    if not found.cpus:
+        return f"No machine of the cluster carries out runs yet: run `ray start --address {cluster.address}` on some."
+    return (
+        f"The cluster carries out {many(found.cpus, 'run')} at a time, on {many(found.machines, 'machine')}."
+    )
+
+
+async def _connect(cluster: Cluster) -> tuple[_Driver, Connected]:
+    """A driver that is connected to the cluster, or to a Ray of its own, and what it has found there.
 
     Raises:
         LocalServerError: That is not possible, or not in time.
@@ -459,8 +483,7 @@ async def _connect(cluster: Cluster) -> _Driver:
             with anyio.move_on_after(_CONNECT_SECONDS if cluster.address else _START_SECONDS):
                 notice = await driver.read()
             if isinstance(notice, Connected):
-                driver.has_token = notice.has_token
-                return driver
+                return driver, notice
             reason = notice.reason if isinstance(notice, NoConnection) else ""
             said = await anyio.to_thread.run_sync(_log_since, cluster.log, begun)
             error = _explain(cluster, reason, said)

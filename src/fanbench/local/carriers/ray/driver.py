@@ -56,7 +56,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - Ray raises anything; the server explains it
             notices.write(framed(encode(NoConnection(str(error) or repr(error)))))
             return
-        notices.write(framed(encode(Connected(has_token=os.environ.get("RAY_AUTH_MODE") == "token"))))
+        notices.write(framed(encode(_describe_cluster())))
         asyncio.run(_Driver().serve(orders, notices, float(beat_every)))
     if not cluster[0]:
         ray.shutdown()
@@ -82,6 +82,16 @@ def _connect(address: str, cpus: str, folder: str) -> None:
             _temp_dir=folder,
             **quiet,
         )
+
+
+def _describe_cluster() -> Connected:
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return Connected(
+        has_token=os.environ.get("RAY_AUTH_MODE") == "token",
+        ray=ray.__version__,
+        machines=sum(number > 0 for number in cpus),
+        cpus=sum(cpus),
+    )
 
 
 class _Driver:

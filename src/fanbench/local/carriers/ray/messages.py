@@ -134,9 +134,14 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 Order = Submit | Cancel
 
 
-class Connected(msgspec.Struct, frozen=True, tag="connected"):
+class Connected(msgspec.Struct, frozen=True, kw_only=True, tag="connected"):
     has_token: bool
     """Whether Ray was called with a token."""
+    ray: str
+    """Its version."""
+    machines: int
+    """How many nodes carry out runs, and how many processors they have together."""
+    cpus: int
 
 
 class NoConnection(msgspec.Struct, frozen=True, tag="no connection"):
