@@ -34,8 +34,8 @@ class Addresses:
 def addresses_of(settings: ServerSettings, port: int, proxy_port: int | None = None) -> Addresses:
     """The addresses of a server that listens on `port`. Without `advertise`, all are on this machine.
 
-    `proxy_port` is the port of the Model Proxy, if it has one of its own. Whoever advertises a URL has something
-    before the server, which passes the requests to `/models` on to that port, or else to the server.
+    `proxy_port` is the port of the Model Proxy, if it has one of its own. An advertised URL is that of a reverse proxy,
+    which passes requests to `/models` to that port.
 
     Raises:
         UsageError: `advertise` is no address.
@@ -54,7 +54,7 @@ def addresses_for_workers(
     `engine` is how the user has named the engine, for messages.
 
     Raises:
-        LocalServerError: Other machines cannot reach the server, or it is unknown where.
+        LocalServerError: Other machines cannot reach the server, or its address for them is unknown.
         UsageError: `advertise` is no address.
     """
     addresses = addresses_of(settings, port, proxy_port)
@@ -65,18 +65,18 @@ def addresses_for_workers(
                 said = f"Only workers on this machine reach this server at {url}, as --advertise says."
                 return addresses, said
             raise LocalServerError(
-                f"The workers of {engine} cannot reach {url}: that address is each machine's own.",
+                f"The workers of {engine} cannot reach {url}: on each machine, that address means the machine itself.",
                 hint="Run `fanbench serve` with --host 0.0.0.0, and with --advertise HOST if it has several addresses.",
             )
         return addresses, f"Workers reach this server at {url}."
     host = _outward_host(settings.host)
     if host is None:
         raise LocalServerError(
-            f"No interface leads out of this machine, so it is unknown where the workers of {engine} reach it.",
+            f"No interface leads out of this machine, so the workers of {engine} may not reach it.",
             hint="Name its address with `fanbench serve --advertise HOST`.",
         )
     url = _url(host, port)
-    said = f"Workers reach this server at {url}, by the interface that leads out; --advertise names another address."
+    said = f"Workers reach this server at {url}, through the interface that leads out. --advertise names another."
     return _addresses(addresses.local, url, proxy_port), said
 
 

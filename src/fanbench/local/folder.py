@@ -140,7 +140,7 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
 
 
 def _keep_others_out(folder: DataFolder) -> None:
-    """Take rights of other users from the folder, and from the files that hold secrets. Note what was changed."""
+    """Take away the rights of other users on the folder and on files that hold secrets. Note what was changed."""
     closed = [(folder.token_file, PRIVATE), (folder.database, PRIVATE), (folder.models_file, PRIVATE)]
     others = sorted(entry.name for entry in folder.root.iterdir() if not _OURS.match(entry.name))
     if not others:

@@ -1,7 +1,7 @@
-"""The options of the last `fanbench serve` on a data folder, for the servers that start there without a person.
+"""The options of the last `fanbench serve` on a data folder, for servers that `--local` starts there.
 
-A server that `--local` starts finishes what an earlier one left. With other options, its runs would see other models,
-datasets or packages than their neighbours, and nobody would notice. Importable without the extra.
+Such a server finishes what an earlier one left. With other options, its runs would see other models, datasets or
+packages than the earlier ones, and nobody would notice. Importable without the extra.
 """
 
 from __future__ import annotations

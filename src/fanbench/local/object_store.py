@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["CREDENTIALS", "ObjectStore", "StoredFile", "checked_url", "shared_folder", "upload_output"]
 
 CREDENTIALS = ("AWS_", "AZURE_", "GOOGLE_")
-"""How the names of the variables begin that say who we are to an object store, and where it is."""
+"""The beginnings of the names of variables that have the credentials and the address of an object store."""
 
 BLOCK = 4 << 20
 """The most bytes of a download that are in memory. Each block is a request, so that slow clients keep none open."""
@@ -89,7 +89,7 @@ class ObjectStore:
             )
 
     async def claim(self, owner: str) -> None:
-        """Say that the files are those of the database `owner`."""
+        """Mark the files as those of the database `owner`."""
         await self._write(_MARKER, owner.encode())
 
     async def _write(self, name: str, content: bytes) -> None:
@@ -167,7 +167,7 @@ def shared_folder(place: str) -> list[str]:
 async def upload_output(folder: Path, place: str) -> None:
     """Write the zips of the finished run in `folder` to `place`: the URL of each, without what `zip_name` adds.
 
-    It goes with the credentials of this machine. Zips are written beside `folder` before they are sent.
+    The credentials are those of this machine. Zips are written beside `folder` before they are sent.
 
     Raises:
         LocalServerError: They have not been stored.

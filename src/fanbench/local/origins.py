@@ -1,4 +1,4 @@
-"""Whom a request comes from: web pages must not reach the server through the browser of its user.
+"""Refuses requests of web pages, which must not reach the server through the browser of its user.
 
 A page can send requests to every address of this machine. Its browser then names the page in `Origin`. With DNS
 rebinding, the page's own name leads to this machine; then the browser names it in `Host`.
@@ -19,7 +19,7 @@ __all__ = ["OwnNames", "refusal"]
 
 
 class OwnNames:
-    """Keeps requests that name another server than `names`, or come from a page of another, from an application."""
+    """Refuses requests to a server of another name than `names`, and those of pages of another server."""
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
         self._app = app

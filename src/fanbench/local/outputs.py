@@ -50,7 +50,7 @@ class Outputs:
         return cls(folder, store)
 
     async def claim(self, owner: str) -> None:
-        """Let the place belong to the database `owner`, as `open` has found that it may.
+        """Mark the place as that of the database `owner`, after `open` has found that it may be.
 
         Raises:
             LocalServerError: It cannot be written.
@@ -102,7 +102,7 @@ class Outputs:
     async def delete_here(self, run_ids: Iterable[int]) -> None:
         """Delete what the data folder has of the outputs of runs.
 
-        Also before a run is begun: it may have the number of one whose state somebody has moved away.
+        This is also done before a run starts: if the database was moved away, an earlier run may have had its number.
         """
         await anyio.to_thread.run_sync(self._delete_files, [*run_ids])
 

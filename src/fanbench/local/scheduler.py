@@ -1,4 +1,4 @@
-"""Takes pushes and runs to a carrier: a bounded number of notebooks at a time, each to its verdict."""
+"""Executes pushes and runs through a carrier, a bounded number at a time, and records how they end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from fanbench.wire.messages import CreationState, RunState
 _log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 2
-"""How often a run is begun whose machine is lost. A run that takes its machine down must not take them all."""
+"""How often a run is begun if its machine is lost. A run that brings its machine down must not bring all down."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class _Execution:
     started: Callable[[int], Awaitable[None]]
     """Awaited when an attempt leaves the queue of the carrier."""
     model: str = ""
-    """The model, and the judge: empty for the server's choice."""
+    """Empty for the server's choice."""
     judge: str = ""
+    """Empty for the server's choice."""
     effort: str = ""
     """The reasoning effort of the model; empty for the model as it is."""
     place: Callable[[int], str] = lambda _attempt: ""
@@ -215,8 +216,8 @@ class Scheduler:
             await self._store.update(RunRow, run_id, state=state, error=error, ended=now(), **values)
 
     def _caused_by_stop(self, error: str) -> bool:
-        # It need not be so: whoever stops a server may also stop what a run talks to, or signal the run itself. The
-        # next server finds out, because what has no recorded end starts over.
+        # Any error may be: whoever stops a server may also stop what a run talks to, or signal the run itself. The next
+        # server finds out, because it starts over what has no recorded end.
         return self._stopping and bool(error)
 
     async def _run(self, run_id: int, progress: _Progress) -> None:
@@ -257,7 +258,7 @@ class Scheduler:
             log.close()
 
     async def _execute(self, execution: _Execution) -> Outcome:
-        """Carry out the notebook, again if its machine is lost. What the server cannot do is a failure of the run."""
+        """Execute the notebook, again if its machine is lost. If the server cannot, the run has failed."""
         log = execution.log
         try:
             model, judge = _choose_models(
@@ -279,7 +280,7 @@ class Scheduler:
     async def _attempt(
         self, execution: _Execution, attempt: int, model: ModelSpec, judge: ModelSpec
     ) -> Outcome:
-        """Carry out the notebook once, with a key of its own: what is left of a lost attempt has none that is valid."""
+        """Execute the notebook once, with a new key: what may be left of a lost attempt has no valid one."""
         settings, version, log = self._settings, execution.version, execution.log
         key = f"fbp-{secrets.token_urlsafe(24)}"
         notebook, own_requirements = await anyio.to_thread.run_sync(self._read_notebook, version)

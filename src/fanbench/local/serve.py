@@ -53,8 +53,8 @@ _FILES_OF_RUNS_ELSEWHERE = 256
 """How many runs on other machines can send logs and outputs at the same time: that many files are kept free."""
 
 _UNPROTECTED: dict[Protection, str] = {
-    "mounts": "Runs can read and change everything that you can, with this server's data folder and its token: mounts "
-    "are not possible here ({reason}). Run untrusted task files in a container.",
+    "mounts": "Runs can read and change everything that you can, including this server's data folder and its token: "
+    "mounts are not possible here ({reason}). Run untrusted task files in a container.",
     "processes": "Runs can see and end the processes of other runs and of this server: PID namespaces are not possible "
     "here ({reason}). Run untrusted task files in a container.",
 }
@@ -190,7 +190,7 @@ async def _services(
         ModelPool.open(folder, settings.model_idle, aliases, settings.judge, make) as pool,
         _carrier(settings, folder, environments, say) as carrier,
     ):
-        # Not before: after a start that failed, the next one may have another database or place.
+        # Only now: a server that does not start must not tie the folder to its database or its place.
         await claim(folder, store, checked)
         await outputs.claim(checked.id)
         async with (
@@ -231,7 +231,7 @@ def _engine_maker(settings: ServerSettings) -> MakeEngine:
 async def _state(
     settings: ServerSettings, folder: DataFolder
 ) -> AsyncIterator[tuple[Hold, Store, Outputs, Claim]]:
-    """The database and the place for outputs, and what is to tie them to the data folder."""
+    """The database and the place for outputs, and the claim that is to tie them to the data folder."""
     from fanbench.local.outputs import Outputs
     from fanbench.local.state.claims import check_claim
     from fanbench.local.state.database import Hold

@@ -17,7 +17,7 @@ __all__ = ["log_into"]
 
 @contextlib.contextmanager
 def log_into(path: Path) -> Iterator[None]:
-    """Append the lines of structlog, uvicorn and everything else that is logged to a file."""
+    """Append what structlog, uvicorn and other packages log to the file, during the block."""
     with files.output_errors(f"write {path}", kind=LocalServerError):
         file = path.open("a", encoding="utf-8")
     with file:

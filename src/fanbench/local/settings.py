@@ -18,7 +18,7 @@ DEFAULT_PORT = 7777
 """The port of the TEST endpoint in the vendor's SDK."""
 
 RUNS_ON_CLUSTER = 10_000
-"""The most runs on a cluster unless `workers` is given: so many wait in its queue that none of its machines does."""
+"""The most runs on a cluster unless `workers` is given: enough that its machines need not wait for runs."""
 
 _DATASET = re.compile(r"([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)")
 

@@ -26,10 +26,10 @@ def zip_name(stem: str, *, include_source: bool) -> str:
 def write_output_zip(
     folder: Path, target: Path, *, include_source: bool, check: Callable[[], object] = lambda: None
 ) -> None:
-    """Write the zip of the finished run in `folder`, unless it is there. Runs can write to `folder`, not to its place.
+    """Write the zip of the finished run in `folder`, unless it exists. Runs can write to `folder`, but not to `target`.
 
-    If another machine carried out the run, its zip with the notebooks is there, and the other is made of that.
-    `include_source` adds the executed and the source notebook. `check` is called again and again, and may raise.
+    If another machine executed the run, only its zip with the notebooks exists, and the zip without them is made of it.
+    `include_source` adds the executed and the source notebook. `check` is called for each block, and may raise.
     """
     returned = target.with_name(zip_name(target.stem, include_source=True))
     if not (include_source or target.exists() or folder.exists()) and returned.exists():
@@ -57,7 +57,7 @@ def write_output_zip(
 
 
 def _write_without_notebooks(returned: Path, target: Path) -> None:
-    """Write what is in the zip of a run that another machine carried out, but for the notebooks at its end."""
+    """Write what is in the zip of a run that another machine executed, without the notebooks at its end."""
     with (
         zipfile.ZipFile(returned) as source,
         files.replacing(target, durable=False) as part,

@@ -1,13 +1,13 @@
-"""Takes a notebook to a machine, and brings back its output and how it ended: the seam below the scheduler.
+"""Carriers execute notebooks for the scheduler, on this machine or on others, and return their outcomes and outputs.
 
     scheduler ── Carrier ── LocalCarrier ── supervise ── forkserver ── run
 
-`job` has what crosses the seam, without a path of the server in it. `LocalCarrier` carries out jobs on the machine
-where it is opened, in folders below its root: it computes everything there that depends on the machine, such as PATH,
-the folders of packages and those of datasets.
+`job` has what a carrier is given and what it returns, without paths of the server. `LocalCarrier` executes jobs on the
+machine where it is opened, in folders below its root. Everything that depends on the machine is computed there, such as
+PATH and the folders of packages and datasets.
 
 To add a carrier: write a class with the methods of `Carrier`, open it in `_carrier` of `local/serve.py`, and add it to
-the contract in `tests/local/carriers`, which says what each of them must do.
+the contract in `tests/local/carriers`, which tests what every carrier must do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Started = Callable[[], Awaitable[None]]
 
 
 class Carrier(Protocol):
-    """Carries out jobs, each on the machine that it chooses."""
+    """Executes jobs, each on a machine that it chooses."""
 
     def warm_up(
         self, on_failure: Callable[[LocalServerError], None], on_obstacle: Callable[[Protection, str], None]
@@ -39,13 +39,13 @@ class Carrier(Protocol):
         ...
 
     async def run(self, job: NotebookJob, started: Started, append: Append) -> Outcome:
-        """Carry out `job` to its end, or stop it after its time limit. Its output goes to `append`.
+        """Execute `job` to its end, or stop it after its time limit. What it prints goes to `append`.
 
-        However this ends, no process of the run is left, on whichever machine it was, unless that machine no longer
-        answers. Cancel it with a cancel scope.
+        However this ends, no process of the run is left on its machine, unless that machine no longer answers. Cancel
+        it with a cancel scope.
 
         Raises:
-            LocalServerError: The job could not be carried out; the hint has the remedy.
-            RunLost: What carried it out is gone, and may have been in the middle of it.
+            LocalServerError: The job could not be executed; the hint has the remedy.
+            RunLost: The process or machine that executed it is gone; a part of it may have been executed.
         """
         ...

@@ -1,4 +1,4 @@
-"""What is asked of a carrier, and what it brings back. It crosses to other machines: plain data, no path of ours."""
+"""What a carrier is given, and what it returns: plain data that goes to other machines, without paths of the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NotebookJob(msgspec.Struct, frozen=True, kw_only=True):
     notebook: str
     """The text of the .ipynb file."""
     variables: dict[str, str]
-    """What Kaggle's environment says of models and the Model Proxy. All else is the machine's."""
+    """The variables about models and the Model Proxy, as on Kaggle. All others come from the machine."""
     pass_on: tuple[str, ...] = ()
     """The names of further variables of the machine that the run may see."""
     requirements: list[str] = []
@@ -31,7 +31,7 @@ class NotebookJob(msgspec.Struct, frozen=True, kw_only=True):
     disk_mb: int = 0
     """The most room that the files of the run may take, in MB; 0 for no limit."""
     outputs: str = ""
-    """The place to which `upload_output` takes the output from there; empty if it stays where it is."""
+    """Where `upload_output` stores the output; empty if it stays on the machine of the run."""
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,4 +60,4 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunLost(Exception):
-    """What carried out a run is gone. Another attempt may succeed. The message is the reason, without a period."""
+    """The process or machine that executed a run is gone. Another attempt may succeed. The message has no period."""

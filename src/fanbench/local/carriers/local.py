@@ -101,7 +101,7 @@ class LocalCarrier:
         return await self._upload(job, outcome, append) if job.outputs else outcome
 
     async def _upload(self, job: NotebookJob, outcome: Outcome, append: Append) -> Outcome:
-        """The outcome once the output is in its place, without a folder here, or once it is known why it is not."""
+        """Upload the output and delete its folder on this machine. If that is not possible, the run has failed."""
         folder = self._root / job.name
         try:
             await upload_output(folder, job.outputs)
@@ -122,7 +122,7 @@ class LocalCarrier:
         )
 
     def _hidden_folders(self, job: NotebookJob) -> list[str]:
-        # Unlike `Path.home()`, this is no failure for a user who has no home.
+        # `Path.home()` would fail for a user who has no home folder.
         home = os.path.expanduser("~")
         temporary = dict.fromkeys([os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"])  # noqa: S108 - to hide them
         return [str(self._root), home, *temporary, *self._hidden, *shared_folder(job.outputs)]

@@ -33,6 +33,7 @@ START_SECONDS = 60.0
 
 _END_SECONDS = GRACEFUL_SECONDS + 5.0
 _LAST_SECONDS = 2.0
+"""How long a worker whose link has ended may take to end, too."""
 
 
 class ProxyWorkers:
@@ -63,7 +64,7 @@ class ProxyWorkers:
 
     @asynccontextmanager
     async def running(self, count: int) -> AsyncIterator[ProxyWorkers]:
-        """Have `count` workers, all of which accept requests when this begins.
+        """Run `count` workers. All of them accept requests when the block begins.
 
         Raises:
             LocalServerError: One of them does not start.
@@ -86,7 +87,7 @@ class ProxyWorkers:
                 tasks.cancel_scope.deadline = anyio.current_time() + _END_SECONDS
 
     async def _keep_one(self, started: anyio.Event) -> None:
-        """Have one worker, and another one when it dies."""
+        """Keep one worker running: replace it when it dies."""
         pause = FIRST_PAUSE
         while not self._stop.is_set():
             begin = anyio.current_time()
@@ -148,7 +149,7 @@ class ProxyWorkers:
 
 
 async def _end(process: Process) -> None:
-    """Wait for the end of a process whose link has ended, which is about to."""
+    """Wait for a process whose link has ended, and kill it if it does not end soon."""
     with anyio.move_on_after(_LAST_SECONDS):
         await process.wait()
     if process.returncode is None:

@@ -109,7 +109,7 @@ class ServerLink:
 
 
 class ServerModel(ModelEngine):
-    """A model that only the server can ask: it is there, or its answers are recorded there."""
+    """A model that only the server can ask, because the model or its recordings are there."""
 
     def __init__(self, model: str, link: ServerLink) -> None:
         self._model = model
@@ -129,14 +129,14 @@ class ServerModel(ModelEngine):
 
 
 def make_engine(link: ServerLink, recorded: bool, spec: ModelSpec, _log: Path) -> ModelEngine:
-    """An upstream is asked from here, in slots of the server; all else is asked of the server."""
+    """This process asks upstreams itself, in slots of the server. It asks other models through the server."""
     if isinstance(spec, Upstream) and not recorded:
         return spec.connect(link.slots(spec.slug))
     return ServerModel(spec.slug, link)
 
 
 async def serve(link_end: socket.socket, listener: socket.socket) -> None:
-    """Answer requests until the server says that it is enough."""
+    """Answer requests until the server says to stop."""
     reader, writer = await open_link(link_end)
     messages = messages_of(reader, FROM_SERVER)
     setup = await anext(messages)

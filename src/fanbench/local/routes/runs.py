@@ -87,7 +87,7 @@ async def schedule(services: Services, request: BatchScheduleRequest) -> BatchSc
 async def _enqueued(
     services: Services, request: BatchScheduleRequest, versions: Sequence[VersionRow]
 ) -> Enqueue | None:
-    """How the request puts runs into the queue, which is the same as that of other runs."""
+    """How the request puts runs into the queue; None if it does not. All runs wait in the same queue."""
     try:
         enqueue = requested_enqueue(request, OWNER)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A data folder belongs to one database, and a database to one data folder: the ids of runs name folders."""
+"""A data folder belongs to one database, and a database to one data folder, whose folders have the ids of its runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def check_claim(folder: DataFolder, store: Store, database: Path | str) ->
             f"The data folder {folder.root} belongs to another database: {kept.place}.",
             hint=f"Choose it with --database {kept.place}, or another data folder with --data DIR.",
         )
-    # Whoever has deleted the SQLite file wants to begin again.
+    # A user who has deleted the SQLite file wants to start afresh.
     own = isinstance(database, Path)
     if identity and not own:
         raise LocalServerError(
@@ -55,7 +55,7 @@ async def check_claim(folder: DataFolder, store: Store, database: Path | str) ->
     if not own and await anyio.to_thread.run_sync(_has_tasks, folder.database):
         raise LocalServerError(
             f"The data folder {folder.root} has its state in {folder.database.name}.",
-            hint="Choose another folder with --data DIR, or no --database.",
+            hint="Choose another folder with --data DIR, or leave out --database.",
         )
     return Claim(identity or secrets.token_hex(16), place)
 
@@ -74,7 +74,7 @@ async def claim(folder: DataFolder, store: Store, checked: Claim) -> None:
 
 
 def _has_tasks(file: Path) -> bool:
-    """Whether the SQLite file has tasks, whichever fanbench has written it."""
+    """Whether the SQLite file has tasks, whichever version of fanbench has written it."""
     with closing(sqlite3.connect(file)) as connection:
         try:
             return connection.execute("SELECT 1 FROM task_version").fetchone() is not None

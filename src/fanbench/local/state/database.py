@@ -63,9 +63,10 @@ _CONNECTION = {
     "tcp_user_timeout": "30000",
 }
 _CONNECTIONS = 8
-"""All are kept, because to make one takes longer than a write. More of them write no faster (`benchmarks/store.py`)."""
+"""All are kept, because opening one takes longer than a write. More do not write faster (`benchmarks/store.py`)."""
 
 _LOOK_EVERY = 2.0
+"""Seconds between two checks whether the database is still held."""
 _ANSWER_SECONDS = 10.0
 _LOCK_SECONDS = 30
 """How long a migration waits for other sessions that use the tables."""
@@ -148,7 +149,7 @@ async def examine_database(url: str) -> FoundDatabase:
 
 
 def uninterrupted(engine: AsyncEngine) -> AbstractContextManager[object]:
-    """Put off a cancellation until the end of the block, unless the database is far away.
+    """Delay a cancellation until the end of the block, if the database is SQLite.
 
     A cancelled operation of aiosqlite 0.22 can close its connection twice, and then waits without end.
     """
@@ -189,8 +190,8 @@ def _configure(engine: Engine) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            # Of two that change a new file at the same time, SQLite refuses one at once, whatever its time-out. The
-            # other one changes the file for both.
+            # If two connections change a new file at the same time, SQLite refuses one of them at once, whatever its
+            # time-out. The other one changes the file for both.
             if error.sqlite_errorname != "SQLITE_BUSY":
                 raise
         cursor.close()

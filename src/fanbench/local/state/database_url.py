@@ -1,4 +1,4 @@
-"""What a person writes after --database, without SQLAlchemy: importable without the extra."""
+"""Checks the URL after --database without SQLAlchemy, so that it can be imported without the extra."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _SCHEMES = ("postgresql", "postgres")
 _SECRET = ("password", "sslpassword")
 
 
-def check_database_url(words: str) -> str:
+def check_database_url(url: str) -> str:
     """The URL of a PostgreSQL database in its usual spelling.
 
     Raises:
-        UsageError: It is no URL of one. Its text is not shown, because it may have a password.
+        UsageError: It is not such a URL. The message does not repeat it, because it may have a password.
     """
     hint = "Write postgresql://USER@HOST/NAME; without it, the state is in the data folder."
-    scheme, separator, rest = words.partition("://")
+    scheme, separator, rest = url.partition("://")
     if not separator:
-        raise UsageError("The database is no URL.", hint=hint)
+        raise UsageError("The database is not a URL.", hint=hint)
     if scheme not in _SCHEMES:
         kind = scheme if scheme.isalnum() and scheme.isascii() else "this kind"
         raise UsageError(f"The server cannot use a database of {kind}.", hint=hint)
     try:
-        parts = urlsplit(words)
+        parts = urlsplit(url)
         extra = parts.netloc.count("@") > 1 or "@" in parts.path + parts.query or parts.fragment
         misplaced = bool(extra) or parts.port == 0
     except ValueError:

@@ -50,8 +50,10 @@ T = TypeVar("T")
 USAGE_SECONDS = 0.25
 """How long the usage of models waits to be written together with what follows."""
 
-_FIRST_PAUSE = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between two calls of a database that does not answer."""
 _PAUSE_AFTER_FAILURE = 10.0
+"""Seconds until usage that could not be written is written again."""
 
 _PAGE_COLUMNS = ("description", "tags", "provenance", "citations")
 _USAGE_COLUMNS = ("token_id", "model", "at", "input_tokens", "output_tokens", "cost_nanodollars")
@@ -62,7 +64,7 @@ def digest(token: str) -> str:
 
 
 def _again(method: Method) -> Method:
-    """Let the method of a store start again while the database is away. It must be one that may happen twice."""
+    """Repeat a method of a store while its database does not answer. What it does may happen twice without harm."""
 
     @wraps(method)
     async def patient(store: Store, *args: Any, **kwargs: Any) -> Any:
@@ -80,7 +82,7 @@ class Store:
         self._usage: list[dict[str, Any]] = []
         self._usage_noted, self._writing_usage = anyio.Event(), anyio.Lock()
         self.patience = RECONNECT_SECONDS
-        """For how many seconds to wait for a database that is away, such as one that is started again."""
+        """How many seconds to wait for a database that does not answer, such as one that restarts."""
 
     @staticmethod
     @asynccontextmanager
@@ -109,7 +111,7 @@ class Store:
                 if pause == _FIRST_PAUSE:
                     _log.warning("the database does not answer", error=str(getattr(error, "orig", error)))
             await anyio.sleep(pause)
-            pause = min(2 * pause, 2.0)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[AsyncSession]:
@@ -119,19 +121,19 @@ class Store:
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that writes. It begins once the database is there: until then, nothing can happen twice."""
+        """A transaction that writes. At its begin it waits for the database: until then, nothing can happen twice."""
         async with self._writing, self._session() as session, session.begin():
             await self._patiently(session.connection)
             yield session
 
     async def identity(self) -> str:
-        """What the database is called by the data folder to which it belongs; empty if it belongs to none."""
+        """The id by which a data folder knows that the database is its own; empty if it belongs to none."""
         async with self._session() as session:
             row = await session.get(MetaRow, "id")
         return row.value if row else ""
 
     async def name(self, identity: str) -> None:
-        """Say to which data folder the database belongs."""
+        """Give the database the id by which its data folder knows it."""
         async with self._change() as session:
             session.add(MetaRow(name="id", value=identity))
 
@@ -278,7 +280,7 @@ class Store:
         effort: str = "",
         enqueue: Enqueue | None = None,
     ) -> RunRow | str:
-        """Add a run, or return why there is none: the queue leaves it out, or without it, one is in progress."""
+        """Add a run, or return why not: the queue skips it, or without the queue, another run is in progress."""
         created, tries = now(), itertools.count(1)
         pair = {"version_id": version_id, "model": model, "effort": effort}
         latest = select(RunRow.state, RunRow.ended).where(RunRow.cancelled.is_(False)).filter_by(**pair)

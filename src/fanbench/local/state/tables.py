@@ -176,10 +176,10 @@ class BenchmarkTaskRow(Base):
 
 
 class RunRow(Base):
-    """One run. Of a version, model and effort, at most one is live, except those `beside` others.
+    """One run. At most one of a version, model and effort is live, except those `beside` others.
 
-    The migrations make an index that sees to it. It is not here, because SQLAlchemy would import all
-    of PostgreSQL's dialect for it.
+    An index that the migrations make enforces it. It is not here, because SQLAlchemy would import all of PostgreSQL's
+    dialect for it.
     """
 
     __tablename__ = "run"
@@ -201,7 +201,7 @@ class RunRow(Base):
     boolean_result: Mapped[bool | None] = mapped_column(default=None)
     """Whether the model passed, for a task that returned no number."""
     cancelled: Mapped[bool] = mapped_column(default=False, server_default=false())
-    """Whether a client cancelled the run. Then its row changes no more, and lists do not have it."""
+    """Whether a client cancelled the run. Its row no longer changes then, and lists leave it out."""
     beside: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether the queue took the run although another one may be in progress."""
     benchmark: Mapped[str] = mapped_column(default="", server_default="")

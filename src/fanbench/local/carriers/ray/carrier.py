@@ -85,7 +85,7 @@ class Cluster:
     """Which Ray carries out runs, and what its workers are told."""
 
     address: str = ""
-    """HOST:PORT of a cluster that this machine belongs to; empty for a Ray of our own, on this machine only."""
+    """HOST:PORT of a cluster to which this machine belongs; empty for a Ray of our own, on this machine only."""
     cpus: int = 1
     """How many runs a Ray of our own carries out at a time."""
     folder: Path
@@ -126,9 +126,9 @@ def check_ray() -> None:
 
 
 class RayCarrier:
-    """Takes each job to a Ray task, which waits in Ray's queue until a machine has a free processor.
+    """Executes each job as a Ray task, which waits in Ray's queue until a machine has a free processor.
 
-    `output_of` says into which file the zip of a job's output goes, unless it is uploaded; None if nobody wants it.
+    `output_of` returns the file for the zip of a job's output, unless that is uploaded; None if it is not wanted.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class RayCarrier:
                 continue  # nothing of it has been executed, so that this is no attempt
 
     async def _connected(self) -> _Driver:
-        """The driver, which is started again for as long as it takes: whoever waits can still be cancelled."""
+        """The driver. One that is gone is started again until it connects; callers can be cancelled meanwhile."""
         async with self._lock:
             pause = _FIRST_PAUSE
             while self._driver is None or not self._driver.alive:
@@ -294,7 +294,7 @@ class _Call:
         self.id = id_
         self.put, self.notices = anyio.create_memory_object_stream[Beat | Said | Ended](64)
         self.over = False
-        """No process of the run is left, or nobody can know."""
+        """No process of the run is left, or it cannot be known."""
         self.silent = False
 
     async def messages(self, cluster: Cluster) -> AsyncIterator[Message]:
@@ -332,7 +332,7 @@ class _Call:
             yield message
 
     async def ended(self) -> None:
-        """Wait until nothing more comes, and drop what does."""
+        """Drop all further notices, until the last."""
         with suppress(anyio.EndOfStream):
             while not isinstance(await self.notices.receive(), Ended):
                 pass
@@ -396,7 +396,7 @@ class _Driver:
 
     @asynccontextmanager
     async def submitted(self, request: bytes) -> AsyncIterator[_Call]:
-        """A job that is with the driver. If it has not ended at the end of the block, it is cancelled."""
+        """Give the driver a job. If it has not ended at the end of the block, it is cancelled."""
         call = _Call(next(self._ids))
         if not self.alive:
             raise _NotAccepted

@@ -39,10 +39,11 @@ from fanbench.local.executor.lifetime import exit_without_cleanup
 __all__ = ["main"]
 
 _AHEAD = 16
-"""The most messages of a run that its worker is ahead of us: pieces of an output may have 1 MB."""
+"""How many messages a worker may be ahead of the driver. A piece of an output has up to 1 MB."""
 
 _OWN_ADDRESS = "127.0.0.1"
 _OWN_STORE = 256 << 20
+"""The bytes of the object store of a Ray of our own."""
 
 
 def main() -> None:

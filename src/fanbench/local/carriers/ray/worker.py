@@ -1,4 +1,4 @@
-"""Carries out one job on a machine of the cluster. This is a Ray task, and Ray uses its process again for the next one.
+"""Executes one job on a machine of the cluster, as a Ray task. Ray uses the process again for the next task.
 
 The process therefore keeps an event loop, in a thread of its own, with a `LocalCarrier`, whose warm forkserver would
 otherwise be started for each run. All files are below `FANBENCH_WORKER_DATA`:
@@ -70,11 +70,11 @@ _END_SECONDS = 15.0
 
 
 def carry_out(wanted: dict[str, str], request: bytes) -> Iterator[bytes]:
-    """The Ray task: carry out a `Request`, and yield each `Message` about it.
+    """The Ray task: execute the job of a `Request`, and yield each `Message` about it.
 
     `wanted` are the server's versions. The request can only be understood if they are also those of this worker.
     """
-    # Ray cancels a task by this signal, which whatever is started in the background of a script ignores.
+    # Ray cancels a task by SIGINT, which is ignored in what a shell script starts in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield encode(Accepted(_node(), has_token=os.environ.get("RAY_AUTH_MODE") == "token"))
     if refusal := _compare(wanted):
@@ -167,7 +167,7 @@ class _Mailbox:
                 continue
 
     def _gather(self, first: Wrote, until: float) -> tuple[Wrote, Message | None]:
-        """What is written until then, and the message of another kind that has come after it, if one has."""
+        """What is written until then, and the message of another kind after it, if one has come."""
         pieces, size = [*first.pieces], 0
         while size < _BATCH_BYTES:
             try:
@@ -304,7 +304,7 @@ def _data_folder() -> Path:
         found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077 or folder.is_symlink()
     ):
         raise LocalServerError(
-            f"Other users can write to {folder}, or it is theirs.",
+            f"The folder {folder} belongs to another user, or other users can write to it.",
             hint="Set FANBENCH_WORKER_DATA to a folder of your own where `ray start` is run.",
         )
     return folder
