@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from fanbench.local.address import LocalServer
     from fanbench.operations.download import DownloadReport
     from fanbench.operations.push import Pushed
-    from fanbench.operations.queue import EnqueueMode
+    from fanbench.operations.queue import EnqueueMode, Skip
     from fanbench.operations.run import RunReport
     from fanbench.operations.status import TaskStatus
     from fanbench.wire.downloads import Downloaded, ProgressCallback
@@ -292,6 +292,8 @@ class Client:
         logs: bool = False,
         judge: str | None = None,
         enqueue: EnqueueMode = "never",
+        skip: Skip | None = None,
+        stale_after: float | None = None,
         emit: Emit = ignore_events,
     ) -> RunReport:
         """Run each task on each model, or on each agent: one call per task, all tasks at once.
@@ -303,7 +305,9 @@ class Client:
         be written like this. `agents` are slugs, for tasks that are run on agents. `timeout`, `poll_interval`
         and `logs` (report every log line) apply to the wait. `judge` is the model behind `judge_llm` in the runs,
         which only a local server lets you choose. With `enqueue`, "auto" or "always", the runs are put into the
-        server's queue, if the account has one or else not at all.
+        server's queue, if the account has one or else not at all. With "always", `skip` leaves models alone: those with
+        "any" run of the task, or with a latest run that has "completed", though not longer ago than `stale_after`
+        seconds.
 
         Raises:
             UsageError: A name is invalid, a model is unknown or lacks an effort, a task is not run on agents, or a
@@ -327,6 +331,8 @@ class Client:
             logs=logs,
             judge=judge,
             enqueue=enqueue,
+            skip=skip,
+            stale_after=stale_after,
             emit=emit,
         )
 

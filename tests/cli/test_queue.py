@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from fanbench.testing import Fault, RunScript, SimulatedKaggle
-from fanbench.wire.messages import QueueSettings, SkipPolicy
+from fanbench.wire.messages import QueueSettings, RunState, SkipPolicy
 from fanbench.wire.queue import Enqueue
 from tests.cli.conftest import FOREVER, Cli
 
@@ -110,6 +110,47 @@ def test_runs_are_put_into_the_queue(cli: Cli, busy: SimulatedKaggle) -> None:
         assert "m: Scheduled" in result.stdout
         assert "queue" not in result.stderr
     assert len(busy.our_runs("t", "m")) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "scheduled"),
+    [
+        ("", "abcd"),
+        ("--skip any", "d"),
+        ("--skip completed", "bd"),
+        ("--stale-after 50", "abd"),
+        ("--skip completed --stale-after 5000", "bd"),
+    ],
+)
+def test_the_queue_leaves_models_alone(cli: Cli, kaggle: SimulatedKaggle, words: str, scheduled: str) -> None:
+    """`--skip` and `--stale-after` choose by the latest run: here one completed, one errored, one in progress, none."""
+    kaggle.change(queue=QueueSettings(enabled=True), runs=RunScript(running=FOREVER))
+    kaggle.add_task("t")
+    for model in "abcd":
+        kaggle.add_model(model)
+    kaggle.add_run("t", "a", RunScript(running=1.0), age=1000.0)
+    kaggle.add_run("t", "b", RunScript(running=1.0, end=RunState.ERRORED), age=1000.0)
+    kaggle.add_run("t", "c")
+    result = cli("tasks", "run", "t", "--all-models", "--enqueue", "always", *words.split())
+    assert result.exit_code == 0, result.stderr
+    assert {model for model in "abcd" if f"{model}: Scheduled" in result.stdout} == {*scheduled}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--skip any", "Add --enqueue always"),
+        ("--enqueue auto --stale-after 5", "Add --enqueue always"),
+        ("--enqueue always --skip any --stale-after 5", "no run is stale"),
+        ("--enqueue always --stale-after nan", "nan is not a number of seconds"),
+    ],
+)
+def test_models_that_cannot_be_left_alone(cli: Cli, busy: SimulatedKaggle, words: str, said: str) -> None:
+    """Without the queue, nothing would be left alone, so nothing is scheduled."""
+    before = len(busy.runs)
+    result = cli("tasks", "run", "t", "-m", "m", *words.split())
+    assert (result.exit_code, len(busy.runs)) == (2, before)
+    assert said in result.stderr
 
 
 @pytest.mark.parametrize(

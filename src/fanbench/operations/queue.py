@@ -12,7 +12,7 @@ import anyio
 
 from fanbench._util.polling import Pace
 from fanbench._util.text import error_line
-from fanbench.errors import ApiError, FanbenchError
+from fanbench.errors import ApiError, FanbenchError, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.events import Emit, Event, ignore_events
 from fanbench.operations.lookup import NO_SUCH_CALL, lacks_call, needs_call
@@ -25,6 +25,7 @@ from fanbench.wire.messages import (
     QueueStatus,
     RunState,
     ScheduleResult,
+    SkipPolicy,
     StateCount,
 )
 from fanbench.wire.queue import Enqueue
@@ -40,6 +41,8 @@ __all__ = [
     "QueueRead",
     "QueueSeen",
     "RunQueue",
+    "Skip",
+    "enqueue_except",
     "fetch_queue",
     "watch_queue",
 ]
@@ -157,6 +160,29 @@ def _ended(counts: Mapping[RunState, int]) -> tuple[int, int]:
 
 #: Whether runs are put into the server's queue: if the account has one, or the call fails without one, or not.
 EnqueueMode = Literal["auto", "always", "never"]
+
+#: Which models the queue leaves alone: those with any run of the task, or with a latest run that has completed. Both
+#: leave those alone on which it is in progress.
+Skip = Literal["any", "completed"]
+
+
+def enqueue_except(skip: Skip | None, stale_after: float | None = None) -> Enqueue:
+    """Return how to put runs into the queue, except those on models that `skip` says.
+
+    With `stale_after`, a run that completed more than so many seconds ago is made again.
+
+    Raises:
+        UsageError: `stale_after` is no number of seconds, or `skip` is "any".
+    """
+    if stale_after is None:
+        policies = {"any": SkipPolicy.MISSING_ONLY, "completed": SkipPolicy.MISSING_OR_ERRORED}
+        return Enqueue(skip=policies[skip] if skip else SkipPolicy.ALL)
+    if skip == "any":
+        raise UsageError(
+            "Where models with any run are left alone, no run is stale.",
+            hint="Leave out --skip or --stale-after.",
+        )
+    return Enqueue(skip=SkipPolicy.STALER_THAN, stale_after=stale_after)
 
 
 #: The statuses of answers to a call for a benchmark which the caller cannot edit, or which lacks the task.

@@ -10,19 +10,18 @@ from typing import ClassVar, Literal
 from fanbench._util.concurrency import InOrder, both, gather, settle
 from fanbench._util.polling import POLL_INTERVAL
 from fanbench._util.text import duration, first_few
-from fanbench.errors import BadRequest, FanbenchError, NotFound
+from fanbench.errors import BadRequest, FanbenchError, NotFound, UsageError
 from fanbench.operations.api import Api
 from fanbench.operations.batch import unique_slugs
 from fanbench.operations.candidates import ModelChoice, find_candidates, refuse_misfit
 from fanbench.operations.events import Emit, Event, TaskFailed, ignore_events
 from fanbench.operations.lookup import as_scheduled, existing_task, model_of, runs_of, task_if_any
 from fanbench.operations.models import find_judge
-from fanbench.operations.queue import EnqueueMode, RunQueue
+from fanbench.operations.queue import EnqueueMode, RunQueue, Skip, enqueue_except
 from fanbench.operations.unanswered import CallUnanswered, confirmed_within, runs_after
 from fanbench.operations.watch import RunSelection, wait_for_listing, wait_for_runs
 from fanbench.wire.candidates import Candidate, requests_for
 from fanbench.wire.messages import BenchmarkModel, CreationState, Run, ScheduleResult, SkipPolicy, Task
-from fanbench.wire.queue import Enqueue
 from fanbench.wire.retry import CallOutcome, call_outcome
 
 __all__ = [
@@ -104,6 +103,8 @@ async def run_tasks(
     logs: bool = False,
     judge: str | None = None,
     enqueue: EnqueueMode = "never",
+    skip: Skip | None = None,
+    stale_after: float | None = None,
     emit: Emit = ignore_events,
 ) -> RunReport:
     """Run each task on each model, and on each of the `agents`: one schedule call per task, all tasks at once.
@@ -117,11 +118,12 @@ async def run_tasks(
     `until` is "scheduled"; queued or further if it is "listed"; and if it is "ended", in their final state.
     `timeout`, `poll_interval` (both in seconds) and `logs` apply to the wait for the end. `judge` is the
     model behind `judge_llm`, if a local server is to use another one than its own choice. `enqueue` says whether the
-    runs are put into the server's queue, which takes them although others of the same models are in flight.
+    runs are put into the server's queue, which takes them although others of the same models are in flight, unless
+    `skip` and `stale_after` say which models it leaves alone (see `enqueue_except`).
 
     Raises:
-        UsageError: A name is not valid, no model is given, a model lacks an effort, a task is not run on agents, or a
-            judge is given to Kaggle. Nothing has been scheduled.
+        UsageError: A name is not valid, no model is given, a model lacks an effort, a task is not run on agents, a
+            judge is given to Kaggle, or `skip` or `stale_after` without the queue. Nothing has been scheduled.
         CannotEnqueue: `enqueue` is "always", and the account has no queue. Nothing has been scheduled.
         UnknownModel: A pattern matches no model, or the judge is unknown. Nothing has been scheduled.
         FanbenchError: The only task does not exist or cannot be run. Of several, it is in the report's
@@ -129,6 +131,9 @@ async def run_tasks(
         StillRunning: `timeout` has passed.
     """
     slugs = unique_slugs(tasks)
+    by_queue = enqueue_except(skip, stale_after)
+    if by_queue.skip is not SkipPolicy.ALL and enqueue != "always":
+        raise UsageError("Only the server's queue can leave models alone.", hint="Add --enqueue always.")
     judging = await find_judge(client, judge, available)
     choice = await find_candidates(client, models, available, efforts=efforts, agents=agents)
     if choice.warnings:
@@ -151,7 +156,7 @@ async def run_tasks(
             emit(failures[-1])
 
     in_order = InOrder(absorb)
-    queue = RunQueue(client, enqueue, Enqueue(skip=SkipPolicy.ALL), emit)
+    queue = RunQueue(client, enqueue, by_queue, emit)
     list_before = until != "scheduled"
     jobs = [
         partial(schedule, client, queue, slug, choice, judge=judging, list_before=list_before, emit=emit)

@@ -14,6 +14,7 @@ from fanbench.cli.options import (
     judge_option,
     model_option,
     task_names_argument,
+    value_option,
     wait_options,
 )
 from fanbench.cli.prompts import is_terminal
@@ -21,7 +22,7 @@ from fanbench.cli.session import call
 from fanbench.errors import UsageError, WaitTimeout
 
 if TYPE_CHECKING:
-    from fanbench.operations.queue import EnqueueMode
+    from fanbench.operations.queue import EnqueueMode, Skip
 
 __all__ = ["run"]
 
@@ -34,6 +35,18 @@ __all__ = ["run"]
 @agent_option
 @judge_option
 @enqueue_option
+@value_option(
+    "--skip",
+    "WHICH",
+    "With --enqueue always: leave models alone that have any run of the task, or one that has completed.",
+    click.Choice(["any", "completed"]),
+)
+@value_option(
+    "--stale-after",
+    "SECONDS",
+    "With --enqueue always: skip completed runs, except those that completed longer ago.",
+    click.FLOAT,
+)
 @wait_options("the runs to end")
 @click.option("--logs/--no-logs", default=None, help="With --wait: show log lines (default: on a terminal).")
 def run(
@@ -45,6 +58,8 @@ def run(
     agents: tuple[str, ...],
     judge: str | None,
     enqueue: EnqueueMode | None,
+    skip: Skip | None,
+    stale_after: float | None,
     wait: float | None,
     poll_interval: float,
     logs: bool | None,
@@ -63,6 +78,7 @@ def run(
       fanbench tasks run first-task second-task -m 'gemini-*' --wait 600
       fanbench tasks run my-task -m gemini-2.5-pro --effort low --effort high
       fanbench tasks run my-task --agent claude-code-2.1.216-opus-4.8-high
+      fanbench tasks run my-task --all-models --enqueue always --skip completed
       fanbench tasks run my-task --local -m smollm2-135m-instruct --judge gemma-3-270m
     """
     from fanbench.cli.views.run import RunView, choose_models
@@ -88,6 +104,8 @@ def run(
                 logs=is_terminal() if logs is None else logs,
                 judge=judge,
                 enqueue=enqueue or "never",
+                skip=skip,
+                stale_after=stale_after,
                 emit=view.report,
             ),
             view.progress,
