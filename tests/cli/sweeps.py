@@ -1,17 +1,18 @@
-"""Helpers for the tests of `fanbench sweep`: a Kaggle to sweep, task files, and what has been changed."""
+"""Fixtures and helpers for the tests of `fanbench sweep`: a Kaggle to sweep, task files, and what has been changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 from fanbench.testing import Scenario, SimulatedKaggle
 from fanbench.wire.messages import TaskQuota
 from tests.cli.conftest import TASK, Cli, scripts
 
-__all__ = ["RESULTS", "Sweep", "changes", "plain", "sweep_of", "swept_kaggle", "task_files"]
+__all__ = ["RESULTS", "Sweep", "changes", "files", "kaggle", "plain", "sweep"]
 
 #: `fanbench sweep` with these words, without a question.
 Sweep = Callable[..., Result]
@@ -20,7 +21,8 @@ Sweep = Callable[..., Result]
 RESULTS = {"a": 1.0, "b": 0.5}
 
 
-def swept_kaggle() -> SimulatedKaggle:
+@pytest.fixture
+def kaggle() -> SimulatedKaggle:
     """A server with three models and one task."""
     runs = scripts(errored=["c"], results=RESULTS)
     kaggle = SimulatedKaggle(Scenario(latency=0.0, creation=0.0, runs=runs), models=["a", "b", "c"])
@@ -30,15 +32,17 @@ def swept_kaggle() -> SimulatedKaggle:
     return kaggle
 
 
-def task_files(folder: Path) -> list[Path]:
+@pytest.fixture
+def files(folder: Path) -> list[Path]:
     made = [folder / f"{name}.py" for name in ("first", "second")]
     for path in made:
         path.write_text(TASK.replace("My Task", path.stem.title()))
     return made
 
 
-def sweep_of(cli: Cli) -> Sweep:
-    """Return the command line; the default is one file and the task on the server."""
+@pytest.fixture
+def sweep(cli: Cli, files: list[Path]) -> Sweep:
+    """The command line; the default is one file and the task on the server."""
 
     def call(*words: str) -> Result:
         return cli("sweep", *(words or ("first.py", "there", "-m", "a", "-m", "b")), "-y")

@@ -10,12 +10,8 @@ import pytest
 from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import RunState
 from tests.cli.conftest import Cli, scripts
-from tests.cli.sweeps import plain, swept_kaggle
-
-
-@pytest.fixture
-def kaggle() -> SimulatedKaggle:
-    return swept_kaggle()
+from tests.cli.sweeps import kaggle as kaggle
+from tests.cli.sweeps import plain
 
 
 def states(cli: Cli, *words: str) -> dict[int, str]:

@@ -16,24 +16,11 @@ from fanbench.sweeps.state import SweepState, read_event
 from fanbench.testing import ApiCall, Fault, SimulatedKaggle
 from fanbench.wire import retry
 from fanbench.wire.messages import CreationState, QuotaBalance, RefillPeriod
-from tests.cli.conftest import FOREVER, Cli, scripts
-from tests.cli.sweeps import RESULTS, Sweep, changes, plain, sweep_of, swept_kaggle, task_files
-
-
-@pytest.fixture
-def kaggle() -> SimulatedKaggle:
-    return swept_kaggle()
-
-
-@pytest.fixture
-def files(folder: Path) -> list[Path]:
-    return task_files(folder)
-
-
-@pytest.fixture
-def sweep(cli: Cli, files: list[Path]) -> Sweep:
-    return sweep_of(cli)
-
+from tests.cli.conftest import FOREVER, scripts
+from tests.cli.sweeps import RESULTS, Sweep, changes, plain
+from tests.cli.sweeps import files as files
+from tests.cli.sweeps import kaggle as kaggle
+from tests.cli.sweeps import sweep as sweep
 
 # --- The whole chain -----------------------------------------------------------------------------------------
 

@@ -11,23 +11,10 @@ import pytest
 from fanbench.testing import SimulatedKaggle
 from fanbench.wire.messages import CreationState
 from tests.cli.conftest import Cli
-from tests.cli.sweeps import Sweep, changes, plain, sweep_of, swept_kaggle, task_files
-
-
-@pytest.fixture
-def kaggle() -> SimulatedKaggle:
-    return swept_kaggle()
-
-
-@pytest.fixture
-def files(folder: Path) -> list[Path]:
-    return task_files(folder)
-
-
-@pytest.fixture
-def sweep(cli: Cli, files: list[Path]) -> Sweep:
-    return sweep_of(cli)
-
+from tests.cli.sweeps import Sweep, changes, plain
+from tests.cli.sweeps import files as files
+from tests.cli.sweeps import kaggle as kaggle
+from tests.cli.sweeps import sweep as sweep
 
 # --- Before anything is touched ------------------------------------------------------------------------------
 

@@ -15,28 +15,16 @@ import httpx
 import pytest
 
 from fanbench.testing import Fault, SimulatedKaggle, SimulatedServer
-from tests.cli.conftest import FOREVER, Cli, program, scripts
-from tests.cli.sweeps import RESULTS, Sweep, changes, sweep_of, swept_kaggle, task_files
+from tests.cli.conftest import FOREVER, program, scripts
+from tests.cli.sweeps import RESULTS, Sweep, changes
+from tests.cli.sweeps import files as files
+from tests.cli.sweeps import kaggle as kaggle
+from tests.cli.sweeps import sweep as sweep
 from tests.cli.terminal import Session, session
 
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def kaggle() -> SimulatedKaggle:
-    return swept_kaggle()
-
-
-@pytest.fixture
-def files(folder: Path) -> list[Path]:
-    return task_files(folder)
-
-
-@pytest.fixture
-def sweep(cli: Cli, files: list[Path]) -> Sweep:
-    return sweep_of(cli)
 
 
 # --- Signals and pipes ---------------------------------------------------------------------------------------

@@ -210,6 +210,8 @@ async def test_a_task_that_is_run_on_agents_only() -> None:
         await run_tasks(kaggle, ["b"], ["m"])
     report = await run_tasks(kaggle, ["a", "b"], ["m"])
     assert [failure.slug for failure in report.failures] == ["b"]
+    report = await run_tasks(kaggle, ["b"], [], agents=["coder-1"])
+    assert [row.model for launch in report.launches for row in launch.rows] == ["coder-1"]
 
 
 async def test_the_second_of_two_calls_fails() -> None:
