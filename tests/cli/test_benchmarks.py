@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanbench.testing import Fault, SimulatedKaggle
+from fanbench.testing import SimulatedKaggle
 from fanbench.wire.slugs import join_task
 from tests.cli.conftest import Cli
 
@@ -69,17 +69,9 @@ def test_what_does_not_exist(cli: Cli, words: tuple[str, ...]) -> None:
     assert "benchmarks are made on Kaggle's site" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"has_benchmarks": False},
-        {"faults": (Fault("add_tasks", status=501, message="not implemented", times=9),)},
-        {"faults": (Fault("add_tasks", status=404, message="Unknown call /api/v1/benchmarks", times=9),)},
-    ],
-)
-def test_a_server_without_the_call(cli: Cli, kaggle: SimulatedKaggle, change: dict[str, object]) -> None:
+def test_a_server_without_the_call(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """A server that lacks the call is named as the reason."""
-    kaggle.change(**change)
+    kaggle.change(has_benchmarks=False)
     result = cli("b", "add", "bench", "a", "-y")
     assert result.exit_code == 1
     assert "This server cannot change the tasks of a benchmark" in result.stderr
