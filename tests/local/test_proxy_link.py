@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fanbench.errors import LocalServerError
 from fanbench.local.models import ModelEngine, ModelFault
 from fanbench.local.models.pool import ModelPool
 from fanbench.local.models.recordings import NotRecorded
@@ -27,9 +28,9 @@ pytestmark = pytest.mark.anyio
 
 
 class FakeModel(ModelEngine):
-    """Answers with the request, or in two chunks, or with its fault."""
+    """Answers with the request, or in two chunks, or raises its fault."""
 
-    def __init__(self, fault: ModelFault | None = None) -> None:
+    def __init__(self, fault: Exception | None = None) -> None:
         self._fault = fault
         self.left = anyio.Event()
         """Set when a stream has ended, however it did."""
@@ -98,7 +99,8 @@ class Pair:
     """The two ends of a link in one process: the broker of a server with `engines`, and the link of a worker."""
 
     def __init__(self, engines: dict[str, ModelEngine]) -> None:
-        self.notes: list[tuple[str, str]] = []
+        self.uses = 0
+        """How many messages of the worker have come."""
         self.gone = anyio.Event()
         """Set once the process of the worker is gone."""
         self._pool = FakePool(engines)
@@ -109,7 +111,7 @@ class Pair:
         server_reader, server_writer = await open_link(ours)
         reader, self._writer = await open_link(theirs)
         pool = cast("ModelPool", self._pool)
-        self.broker = Broker(pool, self._note, lambda: None, lambda: None, server_writer)
+        self.broker = Broker(pool, lambda _digest, _text: None, lambda: None, self._used, server_writer)
         self.link = ServerLink(self._writer)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.broker.serve, server_reader, self.gone.wait)
@@ -125,8 +127,8 @@ class Pair:
         """Close the end of the worker."""
         self._writer.close()
 
-    def _note(self, digest: str, text: str) -> None:
-        self.notes.append((digest, text))
+    def _used(self) -> None:
+        self.uses += 1
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         async for message in messages_of(reader, FROM_SERVER):
@@ -180,6 +182,28 @@ async def test_faults_arrive_as_they_were(kind: type[ModelFault]) -> None:
             assert (fault.message, fault.status, fault.retry_after) == ("overloaded", 429, "7")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (LocalServerError("models.toml is not TOML."), "models.toml is not TOML."),
+        (ValueError("something unforeseen"), "model a/b: the server failed"),
+    ],
+)
+async def test_other_errors_arrive_as_faults(error: Exception, message: str) -> None:
+    """A request to which the server cannot find an answer ends in the worker, with what clients may know of it."""
+    async with Pair({"a/b": FakeModel(error)}).open() as pair:
+        with anyio.fail_after(PATIENCE), pytest.raises(ModelFault) as raised:
+            await ServerModel("a/b", pair.link).complete({})
+    assert (raised.value.message, raised.value.status) == (message, 500)
+
+
+async def test_the_server_learns_that_a_worker_is_used() -> None:
+    """Each message of a worker, from its request to its end, counts as use, which puts off the idle timeout."""
+    async with Pair({"a/b": FakeModel()}).open() as pair:
+        await ServerModel("a/b", pair.link).complete({})
+        await until(lambda: pair.uses == 2)
+
+
 async def test_a_stream_that_is_left_ends_in_the_server() -> None:
     """Chunks arrive as they come, and a stream that nobody reads any more ends where its model is."""
     model = FakeModel()
@@ -196,8 +220,9 @@ async def test_a_stream_that_is_left_ends_in_the_server() -> None:
 async def test_models_that_have_just_changed_are_faults() -> None:
     """A worker that has not yet seen a change of models.toml gets an error that says so, and no wrong model."""
     async with Pair({"a/b": FakeModel()}).open() as pair:
-        with pytest.raises(ModelFault, match="model a/gone has just been removed"):
+        with pytest.raises(ModelFault, match="model a/gone has just been removed") as raised:
             await ServerModel("a/gone", pair.link).complete({})
+        assert raised.value.status == 404
         with pytest.raises(ModelFault, match="model a/b has just been changed") as raised:
             async with pair.link.slots("a/b")():
                 pass
