@@ -1,10 +1,10 @@
-"""Measure what Ray costs: runs a minute and processor time a run, beside the same runs without it.
+"""Measure what Ray costs: runs per minute and CPU time per run, compared with the same runs without it.
 
     python -m benchmarks.cluster [--times 3] [--runs 40] [--workers 2] [--queued 2000]
 
 Both carriers are open all the time and take turns. Ray is one of the server's own, on this machine. A run is a notebook
-that prints a line. Its processor time is that of all processes of the carrier, and of this one, while its turn lasts.
-What is queued are jobs that a worker refuses at once, so that their time is that of the queue and of the messages.
+that prints a line. The CPU time is that of this process and of all processes of the carrier, during its turn. The queue
+is measured with jobs that a worker refuses at once, so that only the queue and the messages take time.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _job(name: str, *datasets: str) -> NotebookJob:
     )
 
 
-def _processor_seconds(root: int) -> float:
-    """What a process, those below it, and those that they have waited for have used."""
+def _cpu_seconds(root: int) -> float:
+    """The CPU time of a process, of those below it, and of those that they have waited for."""
     ticks = 0
     for pid in (root, *descendants(root)):
         with suppress(OSError):
@@ -98,27 +98,29 @@ async def measure(times: int, runs: int, workers: int, queued: int) -> None:
             for turn in range(times + 1):
                 for name, carrier in carriers.items():
                     below = [driver] if name == "ray" else [pid for pid in children(ours) if pid != driver]
-                    idle = _own_seconds() + sum(map(_processor_seconds, below))
+                    idle = time.process_time() + sum(map(_cpu_seconds, below))
                     jobs = [_job(f"runs/{turn}-{name}-{number}") for number in range(runs)]
                     seconds = await _carry_out(carrier, jobs, workers)
                     below = below or [pid for pid in children(ours) if pid != driver]
-                    used = _own_seconds() + sum(map(_processor_seconds, below)) - idle
+                    used = time.process_time() + sum(map(_cpu_seconds, below)) - idle
                     if turn:  # the first one starts processes
                         found[name].append((60 * runs / seconds, used / runs))
             for name, measured in found.items():
                 rate, used = (statistics.median(values) for values in zip(*measured, strict=True))
-                print(f"{name:6} {rate:6.0f} runs a minute, {used:.2f} s of processor time a run")
-            jobs = [_job(f"runs/queued-{number}", "nobody/nothing") for number in range(queued)]
-            ours_before, driver_before = _own_seconds(), _processor_seconds(driver)
-            seconds = await _carry_out(ray, jobs, queued)
-            server = 1000 * (_own_seconds() - ours_before) / queued
-            of_driver = 1000 * (_processor_seconds(driver) - driver_before) / queued
-            print(f"{queued} queued jobs passed through Ray within {seconds:.1f} s.")
-            print(f"Each took {server:.1f} ms of the server, and {of_driver:.1f} ms of what uses Ray for it.")
+                print(f"{name:6} {rate:6.0f} runs per minute, {used:.2f} s of CPU time per run")
+            await _measure_queue(ray, driver, queued)
 
 
-def _own_seconds() -> float:
-    return time.process_time()
+async def _measure_queue(ray: Carrier, driver: int, queued: int) -> None:
+    jobs = [_job(f"runs/queued-{number}", "nobody/nothing") for number in range(queued)]
+    server_before, driver_before = time.process_time(), _cpu_seconds(driver)
+    seconds = await _carry_out(ray, jobs, queued)
+    of_server = 1000 * (time.process_time() - server_before) / queued
+    of_driver = 1000 * (_cpu_seconds(driver) - driver_before) / queued
+    print(f"{queued} queued jobs passed through Ray within {seconds:.1f} s.")
+    print(
+        f"Each took {of_server:.1f} ms of the server, and {of_driver:.1f} ms of the process that uses Ray for it."
+    )
 
 
 def main() -> None:

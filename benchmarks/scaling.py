@@ -1,11 +1,11 @@
-"""Measure what a run costs the server's own process, and compute which part of it is full first in a large cluster.
+"""Measure what a run costs the server's own process, and compute which part of the server limits a large cluster.
 
-    python -m benchmarks.scaling [--times 3] [--runs 300] [--nodes 1000] [--per-node 8] [--seconds 60]
+    python -m benchmarks.scaling [--times 3] [--runs 640] [--nodes 1000] [--per-node 8] [--seconds 60]
                                  [--requests 20] [--log-pieces 60] [--output-mb 0.2]
 
-The scheduler, its state and its logs are real, and the carrier ends each run at once: what it takes is processor time
-of the one Python process that schedules. The databases take turns. The costs of a request to a model and of a job in
-Ray are those of `proxy.py` and `cluster.py`, and can be given as `--proxy-ms`, `--slot-ms`, `--ray-ms`, `--driver-ms`.
+The scheduler, its state and its logs are real, and the carrier ends each run at once, so the CPU time is that of the
+one Python process that schedules. The databases take turns. The costs of a request to a model and of a job in Ray are
+those of `proxy.py` and `cluster.py`, or those of `--proxy-ms`, `--slot-ms`, `--ray-ms` and `--driver-ms`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class InstantCarrier:
 
 
 async def milliseconds_a_run(place: Path | str | None, runs: int, log_pieces: int) -> float:
-    """The processor time that a run costs the process. Its state is in `place`, or in SQLite."""
+    """The CPU time that a run costs the process. Its state is in `place`, or in SQLite."""
     with tempfile.TemporaryDirectory() as root, open_data_folder(Path(root)) as folder:
         models = [Scripted(slug=f"m{number}") for number in range(AT_ONCE)]
         write_catalog(folder.models_file, Catalog(model=[*models]))
@@ -105,7 +105,7 @@ async def _add_version(folder: DataFolder, store: Store) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Milliseconds of processor time."""
+    """Milliseconds of CPU time."""
 
     run: float
     """Of the server for one run, with its writes to the database and no log."""
@@ -121,15 +121,15 @@ class Costs:
 
 
 def model(costs: Costs, options: argparse.Namespace) -> dict[str, object]:
-    """What a cluster of this size takes, and the most runs at a time with which one process of the server is full."""
+    """What a cluster of this size needs, and how many runs at a time one process of the server can carry."""
     runs_a_second = options.nodes * options.per_node / options.seconds
     of_server = costs.run + costs.ray + options.log_pieces * costs.log_piece + options.requests * costs.slot
     return {
         "runs at a time": options.nodes * options.per_node,
         "runs a second": round(runs_a_second, 1),
-        "processor time of the server for one run, ms": round(of_server, 1),
+        "CPU time of the server for one run, ms": round(of_server, 1),
         "processors that the server needs": round(runs_a_second * of_server / 1000, 2),
-        "runs at a time with which one is full": round(1000 / of_server * options.seconds),
+        "the most runs at a time for one processor": round(1000 / of_server * options.seconds),
         "processors that the process for Ray needs": round(runs_a_second * costs.driver / 1000, 2),
         "requests to models a second": round(runs_a_second * options.requests),
         "processors that the Model Proxy's processes need": round(
@@ -140,7 +140,7 @@ def model(costs: Costs, options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -158,7 +158,11 @@ def main() -> None:
     parser.add_argument("--slot-ms", type=float, default=0.3, help="see proxy.py")
     parser.add_argument("--ray-ms", type=float, default=0.7, help="see cluster.py")
     parser.add_argument("--driver-ms", type=float, default=6.4, help="see cluster.py")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = _read_options()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     measured: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     with ExitStack() as stack:
