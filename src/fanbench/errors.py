@@ -81,7 +81,7 @@ class UsageError(FanbenchError):
 
 
 class UnknownModel(FanbenchError):
-    """A model name, or a pattern of names, matches no model. The message has the names that there are."""
+    """A model name, or a pattern of names, matches no model. The message lists the known names."""
 
     exit_code = 4
 

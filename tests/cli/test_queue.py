@@ -70,7 +70,7 @@ def test_a_watched_queue(cli: Cli, busy: SimulatedKaggle) -> None:
 
 
 def test_a_queue_that_is_switched_off(cli: Cli, busy: SimulatedKaggle) -> None:
-    """That nothing leaves the queue is said."""
+    """The command says that nothing leaves the queue."""
     busy.change(queue=QueueSettings())
     assert "it is switched off" in cli("queue").stdout
 

@@ -1,4 +1,4 @@
-"""Sweeps by way of the server's queue, and without it where there is none, in virtual time."""
+"""Sweeps through the server's queue, and without it where there is none, in virtual time."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_two_blocks_are_refused() -> None:
     ],
 )
 def test_a_block_that_would_be_a_mere_comment_is_refused(source: str, line: int, problem: str) -> None:
-    """A block that begins and is not read, for want of an end or of a space, is an error where it begins."""
+    """A block that begins but lacks an end, or a space, and so is not read, is an error where it begins."""
     with pytest.raises(TaskFileError, match=re.escape(problem)) as caught:
         page(source)
     assert caught.value.line == line

@@ -1,4 +1,4 @@
-"""The server's queue of runs: what is in it, and scheduling by way of it where an account has it (`--enqueue`)."""
+"""The server's queue of runs: what is in it, and scheduling runs through it where an account has it (`--enqueue`)."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _ended(counts: Mapping[RunState, int]) -> tuple[int, int]:
     return counts.get(RunState.COMPLETED, 0), counts.get(RunState.ERRORED, 0)
 
 
-# --- Scheduling by way of it ----------------------------------------------------------------------------------
+# --- Scheduling through it ------------------------------------------------------------------------------------
 
 #: Whether runs are put into the server's queue: if the account has one, or the call fails without one, or not.
 EnqueueMode = Literal["auto", "always", "never"]
@@ -230,7 +230,7 @@ class QueueRead(Event, frozen=True):
 
 
 class RunQueue:
-    """Schedules runs, by way of the server's queue where there is one.
+    """Schedules runs, through the server's queue where there is one.
 
     Before the first run, the server is asked for the status of its queue: one that does not know this call would
     schedule the runs at once, and runs in a queue that is switched off would never begin. To an account that lacks the

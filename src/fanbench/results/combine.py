@@ -1,8 +1,8 @@
 """Combine the run files of one run into its result.
 
-A task that was evaluated row by row leaves one run file per row. The run's value is then the mean of the rows'
-numbers, the share of rows that passed, or, for dicts, the mean of each number in the rows that have it. Errored rows,
-those that are still running, and those without a finite number have no value. Among numbers, a boolean is none: an
+A task that was evaluated row by row leaves one run file per row. The run's value is then the mean of the rows' numbers,
+the share of rows that passed, or, for dicts, the mean of each number in the rows that have it. Errored rows, those that
+are still running, and those without a finite number have no value. A boolean among numbers is not a value either: an
 assertion failed. The run is errored if all of its rows are, or if the server says so.
 """
 

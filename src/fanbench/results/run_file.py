@@ -158,7 +158,7 @@ class RunFile(Message, frozen=True, kw_only=True, gc=False):
 
     @property
     def has_ended(self) -> bool:
-        """Whether its result, if it has any, is final; an error is none."""
+        """Whether its result, if it has any, is final. An error is not a result."""
         return self.state in (RunState.COMPLETED, RunState.UNSPECIFIED)
 
     @property

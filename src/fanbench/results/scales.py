@@ -61,10 +61,10 @@ UNIT = Scale()
 
 
 class _Disputed(Scale):
-    """That of a task for which folders declare different ones: no value lies on it."""
+    """The scale of a task for which folders declare different ones: no value lies on it."""
 
     def __post_init__(self) -> None:
-        """It is none."""
+        """Accept NaN, with which no other scale can be made."""
 
 
 DISPUTED = _Disputed(math.nan, math.nan)

@@ -70,7 +70,7 @@ async def _compare(client: Api, plan: SweepPlan, task: PlannedTask, record: Task
 def takeable(runs: Iterable[Run], version: int) -> list[Run]:
     """Return the runs of this version that may become planned runs, the best ones first.
 
-    Those that have completed are the best. One that has errored is none: the sweep makes it anew.
+    Those that have completed are the best. Those that have errored are left out: the sweep makes these runs itself.
     """
     fitting = [
         run

@@ -106,7 +106,7 @@ class AttemptStore:
     def save_named(self, attempt: Attempt, run_id: int) -> None:
         """Record which run the server has named in its answer to the schedule call; 0 if it has named none.
 
-        That run is certainly this sweep's. An attempt with the number of a void one has no more to do with its run.
+        That run is certainly this sweep's. An attempt with the number of a void one has nothing to do with its run.
         """
         if run_id != self.named_run(attempt):
             self.journal.save_value(_named(attempt), str(run_id))

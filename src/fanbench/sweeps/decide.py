@@ -81,7 +81,7 @@ def push_step(
 ) -> PushStep:
     """Return what to do for a task with content `identity` that the server has as `seen`.
 
-    `same` tells whether `seen` certainly has this content: then nothing is pushed, whichever the record. With
+    `same` tells whether `seen` certainly has this content: then nothing is pushed, whatever the record. With
     `retry_failed`, content whose creation failed is pushed again.
 
     | record                | on the server                   | step        |
@@ -97,7 +97,7 @@ def push_step(
     | refused               | any version                     | new version |
     | failed                | any version                     | failed      |
     | failed, to be retried | any version                     | new version |
-    | whichever             | a version that is the same      | same        |
+    | any                   | a version with this content     | same        |
     """
     step = _step_by_record(record, identity, seen, retry_failed=retry_failed)
     return PushStep.SAME if same and step in (PushStep.NEW_VERSION, PushStep.CHANGED) else step

@@ -10,7 +10,7 @@ from fanbench.results.statistics import items_for, worst_difference
 
 __all__ = ["known_items", "power_sentences"]
 
-# What it takes to find this difference is said where the plan finds none.
+# A plan that can find no difference says what it would take to find this one.
 _EXAMPLE = 0.1
 
 

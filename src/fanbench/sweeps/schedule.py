@@ -34,7 +34,7 @@ class RunScheduler:
         self, task: TaskRuns, watcher: TaskWatcher, context: SweepContext, *, benchmark: str = ""
     ) -> None:
         self._task = task
-        #: That for which the server's queue is to make the runs; empty if there is none.
+        #: The benchmark for which the server's queue is to make the runs; empty if there is none.
         self._benchmark = benchmark
         self._watcher = watcher
         self._context = context

@@ -412,7 +412,7 @@ class TaskRuns:
     def _take_abandoned(self, listed: Run) -> Attempt | None:
         """Return the abandoned attempt of the run, now found.
 
-        An attempt at earlier content takes only a run of a known version, lest it take one of an active attempt.
+        An attempt at earlier content takes only a run of a known version: another may be that of an active attempt.
         """
         attempts = self.abandoned_attempts.get(model_of(listed), [])
         for attempt in attempts:

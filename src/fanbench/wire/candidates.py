@@ -63,7 +63,7 @@ class Candidate(NamedTuple):
     def of_run(cls, run: Run) -> Candidate:
         """The candidate of a run.
 
-        A configuration whose effort is not known is called by its own slug, lest it be taken for the model as it is.
+        A configuration whose effort is not known has its own slug, so that it is not taken for the model as it is.
         """
         if run.agent_slug:
             return cls(agent=normalize_model(run.agent_slug))
@@ -124,7 +124,7 @@ def check_label(name: str) -> None:
 
 
 def is_effort(text: str) -> bool:
-    """Whether a text can be an effort: one that could not be told from a version of a model in a label is none."""
+    """Whether a text can be an effort. In a label, it must not look like a version of a model."""
     return text not in _VERSIONS and _EFFORT.fullmatch(text) is not None
 
 

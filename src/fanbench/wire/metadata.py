@@ -114,7 +114,7 @@ def stored_citations(citations: Iterable[Citation]) -> list[Citation]:
 
 
 def _stored_url(text: str) -> str:
-    """The text as an http(s) URL; empty if it is none, such as `javascript:1`, which has no scheme and no domain."""
+    """The text as an http(s) URL; empty if it is not one, such as `javascript:1`, which has no scheme and no domain."""
     has_scheme = "://" in text
     url = text if has_scheme else f"http://{text}"
     try:
