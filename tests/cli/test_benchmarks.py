@@ -122,3 +122,11 @@ def test_options_that_do_not_go_together(cli: Cli) -> None:
     """The owner of a benchmark is in its name, and a version needs a benchmark."""
     assert cli("tasks", "list", "--benchmark", "a/b", "--owner", "c").exit_code == 2
     assert cli("tasks", "list", "--benchmark-version", "2").exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["--benchmark", "--owner"])
+def test_an_empty_name_does_not_list_ones_own_tasks(cli: Cli, flag: str) -> None:
+    """The name of a benchmark or an owner from a variable that is not set is refused, as it may go into a pipe."""
+    result = cli("tasks", "list", flag, "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"leave {flag} out" in result.stderr

@@ -45,7 +45,10 @@ def list_(
     """
     from fanbench.cli.views.list import show_tasks
     from fanbench.operations.status import list_tasks
+    from fanbench.wire.slugs import refuse_empty
 
+    for name, what, flag in ((benchmark, "a benchmark", "--benchmark"), (owner, "an owner", "--owner")):
+        refuse_empty([] if name is None else [name], what, flag)
     if benchmark and owner:
         raise UsageError("--benchmark has its owner in its name.", hint="Remove --owner.")
     if benchmark_version and not benchmark:
