@@ -260,6 +260,22 @@ def test_a_benchmark_that_has_changed_is_resumed_as_it_was(
         ]
 
 
+def test_a_task_of_the_benchmark_that_is_gone(cli: Cli, kaggle: SimulatedKaggle, folder: Path) -> None:
+    """A sweep of which a task was deleted says how to start again, without naming the benchmark or models once more."""
+    there = {slug: kaggle.add_task(slug).version_slug(1) for slug in ("x", "y")}
+    kaggle.benchmarks["me", "bench"] = [there["x"], there["y"]]
+    assert cli("sweep", "--benchmark", "me/bench", "-m", "a", "-y").exit_code == 0
+    kaggle.benchmarks["me", "bench"] = [there["x"]]
+    del kaggle.tasks["y"]
+    refused = cli("sweep", "-y")
+    assert refused.exit_code == 4
+    assert "when the benchmark me/bench had me/y." in refused.stderr
+    assert "add --fresh" in refused.stderr
+    afresh = cli("sweep", "-y", "--fresh", "--format", "json")
+    assert [one["task"] for one in json.loads(afresh.stdout)] == ["me/x"]
+    assert Path("results.1").is_dir()
+
+
 def test_a_benchmark_in_a_sweep_file(cli: Cli, kaggle: SimulatedKaggle, folder: Path) -> None:
     """The key `benchmark` of a sweep file is enough, and a server that cannot list its tasks says so."""
     kaggle.benchmarks["them", "bench"] = [kaggle.add_task("them/x").version_slug(1)]

@@ -151,7 +151,7 @@ async def make_plan(
         sources = _with_benchmark(sources, benchmark, versions, me)
     judge = await find_judge(client, spec.judge)
     choice, seen, notebooks = await _fetch(client, spec, sources, offload)
-    await _refuse_unknown(client, sources, seen)
+    await _refuse_unknown(client, sources, seen, benchmark)
     # By their full names "me/task" and "task" may be the same task.
     by_name: dict[str, _Source] = {}
     for source, task in zip(sources, seen, strict=True):
@@ -482,7 +482,9 @@ async def _fetch(
 _SEARCHED = 500
 
 
-async def _refuse_unknown(client: Api, sources: Sequence[_Source], seen: Sequence[Task | None]) -> None:
+async def _refuse_unknown(
+    client: Api, sources: Sequence[_Source], seen: Sequence[Task | None], benchmark: PlannedBenchmark | None
+) -> None:
     """Refuse all slugs that the server does not have, with the names of tasks that are close to them."""
     unknown = [
         source.slug
@@ -503,9 +505,12 @@ async def _refuse_unknown(client: Api, sources: Sequence[_Source], seen: Sequenc
     for slug in unknown:
         close = difflib.get_close_matches(slug, existing, n=2)
         lines.append(f"  {slug}" + (f" (did you mean {' or '.join(close)}?)" if close else ""))
-    raise NotFound(
-        "\n".join(lines),
-        call="GetBenchmarkTask",
-        status=404,
-        hint="Names of task files end in .py or .ipynb. Run `fanbench tasks list` to list the tasks on the server.",
+    hint = (
+        "Names of task files end in .py or .ipynb. Run `fanbench tasks list` to list the tasks on the server."
     )
+    if benchmark and (gone := [slug for slug in unknown if slug in benchmark.tasks]):
+        hint = (
+            f"This sweep was planned when the benchmark {benchmark.name} had {first_few(gone)}. "
+            "To start again with its tasks of today, and keep the results aside, add --fresh."
+        )
+    raise NotFound("\n".join(lines), call="GetBenchmarkTask", status=404, hint=hint)

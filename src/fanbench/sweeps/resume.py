@@ -25,6 +25,7 @@ __all__ = [
     "resumed",
     "saved_text",
     "spec_of",
+    "with_benchmark_of_today",
     "with_planned_benchmark",
 ]
 
@@ -151,6 +152,16 @@ async def with_planned_benchmark(client: Api, spec: SweepSpec) -> SweepSpec:
     if before is None or before.benchmark != "/".join(await whole_name(client, spec.benchmark)):
         return spec
     return msgspec.structs.replace(spec, benchmark_tasks=before.benchmark_tasks)
+
+
+def with_benchmark_of_today(spec: SweepSpec) -> SweepSpec:
+    """Return `spec` without the tasks that its benchmark had when the sweep was planned: it may have others by now.
+
+    A task with a scale of its own stays, because the user has named it.
+    """
+    before = spec.benchmark_tasks or ()
+    tasks = tuple(task for task in spec.tasks if task.slug not in before or task.scale is not None)
+    return msgspec.structs.replace(spec, tasks=tasks, benchmark_tasks=None)
 
 
 def _saved_in(root: Path) -> Saved | None:

@@ -28,7 +28,13 @@ from fanbench.sweeps.folder import lock_folder, set_aside
 from fanbench.sweeps.journal import Journal
 from fanbench.sweeps.plan import SweepPlan, make_plan
 from fanbench.sweeps.report import SweepReport, build_report, write_summary
-from fanbench.sweeps.resume import refuse_other_sweep, resumed, saved_text, with_planned_benchmark
+from fanbench.sweeps.resume import (
+    refuse_other_sweep,
+    resumed,
+    saved_text,
+    with_benchmark_of_today,
+    with_planned_benchmark,
+)
 from fanbench.sweeps.spec import DEFAULT_OUTPUT, CancelPolicy, SweepSpec, classify, merge
 from fanbench.sweeps.state import SweepState
 from fanbench.sweeps.sweep_file import read_sweep_file
@@ -105,8 +111,7 @@ async def plan_spec(client: Api, spec: SweepSpec, *, fresh: bool = False) -> Swe
     Raises:
         FanbenchError: See `make_plan`.
     """
-    if not fresh:
-        spec = await with_planned_benchmark(client, spec)
+    spec = with_benchmark_of_today(spec) if fresh else await with_planned_benchmark(client, spec)
     return await compare_with_server(client, await make_plan(client, spec), fresh=fresh)
 
 
