@@ -236,6 +236,20 @@ def test_downloads_that_fail(tmp_path: Path) -> None:
     play(Scenario(runs=RunScript(output={"a.txt": b"a"}, broken_downloads=1, bad_zips=1)), story)
 
 
+def test_what_lists_show_can_change() -> None:
+    """A change of how lists show runs applies to runs that were listed before, too."""
+
+    async def story(kaggle: SimulatedKaggle) -> None:
+        kaggle.add_run("t", "m", RunScript(result=0.5), age=100.0)
+        values = []
+        for shows_results in (True, False, True):
+            kaggle.change(shows_results=shows_results)
+            values += [run.value async for run in kaggle.list_runs("t")]
+        assert values == [0.5, None, 0.5]
+
+    play(Scenario(), story)
+
+
 def test_cancelled_runs() -> None:
     """Queued runs cost nothing, running ones their share; lists leave both out, and others' runs are left alone."""
 

@@ -164,7 +164,8 @@ class SimulatedRun:
     benchmark: str = ""
     #: How many calls tried to cancel it while it was running.
     cancel_calls: int = 0
-    _last_message: Run | None = None
+    #: The message that lists had last, and what it depends on.
+    _last_message: tuple[object, Run] | None = None
 
     @property
     def version(self) -> int:
@@ -230,8 +231,9 @@ class SimulatedRun:
         candidate = self.candidate
         state = self.state(now, self.script.end_lag)
         # Lists of many ended runs are cheap: their messages are made once.
-        if self._last_message is None or self._last_message.state != state:
-            self._last_message = Run(
+        of = (state, spelled_model, with_result)
+        if self._last_message is None or self._last_message[0] != of:
+            message = Run(
                 task_slug=self.slug,
                 model_version_slug=spelled_model,
                 model_version_config_slug=config_slug(candidate.model, candidate.effort)
@@ -245,7 +247,8 @@ class SimulatedRun:
                 error_message=self.script.error if state == RunState.ERRORED else "",
                 result=self._result() if with_result and state == RunState.COMPLETED else None,
             )
-        return self._last_message
+            self._last_message = of, message
+        return self._last_message[1]
 
     def _result(self) -> RunResult | None:
         match self.script.result:
