@@ -226,6 +226,7 @@ def test_an_empty_sweep_file_is_valid(folder: Path) -> None:
         ("timeout = 60", "timeout.seconds = 60", 18, "timeout takes a number, not a table"),
         ("[limits]", "[[limits]]", 13, "limits takes a table, not a list"),
         ("[policy]", "[police]", 22, "did you mean 'policy'?"),
+        ("retry_errored = 2", 'cancel = "some"', 23, 'cancel takes "all", "never" or "queued", not \'some\''),
         ('"10%"', '"101%"', 24, "max_failures takes a whole number, or a percentage"),
         ('"10%"', "0.5", 24, "max_failures takes a whole number or text in quotes, not a number"),
         ('"10%"', '"10%', 24, "Illegal character"),

@@ -447,6 +447,9 @@ def _sentence(place: KeyPath, what: str) -> str:
         return re.sub(r"\w+", lambda word: _KINDS.get(word[0], word[0]), words).replace(" | ", " or ")
 
     name = next((str(key) for key in reversed(place) if isinstance(key, str)), "The file")
+    if wrong := re.fullmatch(r"Invalid enum value (.*)", what, re.DOTALL):
+        *words, last = map(json.dumps, _schema_of(place)["enum"])
+        return f"{name} takes {', '.join(words)} or {last}, not {wrong[1]}."
     match = re.fullmatch(r"Expected `(.*?)`(?: (matching|of length|[<>]=?)(.*?))?(?:, got `(.*)`)?", what)
     if match is None:
         return f"{name}: {what}."
@@ -475,13 +478,25 @@ def _keys_at(place: KeyPath) -> tuple[str, ...]:
     return (tables[str(place[0])] if place else SweepFile).__struct_fields__
 
 
+def _keys_to(place: KeyPath) -> list[str]:
+    """The table, if it is in one, and the key at `place`: of a list of tables, the list."""
+    return [key for key in place if isinstance(key, str)][:2]
+
+
+def _schema_of(place: KeyPath) -> dict[str, Any]:
+    *table, key = _keys_to(place)
+    tables = {"limits": "Limits", "policy": "Policy", "tasks": "TaskTable"}
+    kind = tables.get(table[0], "SweepFile") if table else "SweepFile"
+    schema: dict[str, Any] = sweep_schema()["$defs"][kind]["properties"][key]
+    return schema
+
+
 def _example(place: KeyPath) -> str | None:
     """Show how to write the key at `place`, by the examples of its schema."""
-    keys = [key for key in place if isinstance(key, str)][:2]  # of a list of tables, the list
+    keys = _keys_to(place)
     if not keys:
         return None
-    table = {"limits": "Limits", "policy": "Policy", "tasks": "TaskTable"}.get(keys[0]) if keys[1:] else None
-    examples = sweep_schema()["$defs"][table or "SweepFile"]["properties"][keys[-1]]["examples"]
+    examples = _schema_of(place)["examples"]
     written = " or ".join(f"{keys[-1]} = {_toml(example)}" for example in examples)
     if isinstance(examples[0], dict):
         written = f"[{keys[0]}] on a line, and below it {_pairs(examples[0])}"
