@@ -1,19 +1,28 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from fanbench._util import files
+from tests.operations.fake_sdk import install_fake_sdk
 
 from .ray_cluster import RayNodes
 from .rigs import LocalRig, RayRig, Rig
 
 
 @pytest.fixture(scope="module")
-async def ray_nodes() -> AsyncIterator[RayNodes]:
+def fake_sdk_of_carriers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What carries out runs imports a stand-in for the SDK, whose import takes longer than most of the tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install_fake_sdk(tmp_path_factory.mktemp("sdk"), monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="module")
+async def ray_nodes(fake_sdk_of_carriers: None) -> AsyncIterator[RayNodes]:
     """A head without processors, and a node of one. Tests add others as they need them.
 
     It is not for the whole session: no other test could have an event loop of its own.
@@ -27,7 +36,9 @@ async def ray_nodes() -> AsyncIterator[RayNodes]:
 
 
 @pytest.fixture(scope="module")
-async def local_rig(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> AsyncIterator[Rig]:
+async def local_rig(
+    tmp_path_factory: pytest.TempPathFactory, datasets: Path, fake_sdk_of_carriers: None
+) -> AsyncIterator[Rig]:
     async with LocalRig.open(tmp_path_factory.mktemp("local"), datasets) as rig:
         yield rig
 

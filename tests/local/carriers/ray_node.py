@@ -23,6 +23,7 @@ def main(folder: str, ip: str, cpus: str, head: str = "") -> None:
         max_worker_port=0,
         include_dashboard=False,
         include_log_monitor=False,
+        no_monitor=True,
         temp_dir=folder,
     )
     node = Node(params, head=not head, shutdown_at_exit=False, spawn_reaper=True)
