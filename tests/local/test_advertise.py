@@ -169,7 +169,7 @@ def test_the_interface_that_leads_out_is_the_best_guess(
 
 @pytest.mark.anyio
 @pytest.mark.e2e
-async def test_runs_and_clients_get_the_advertised_address(tmp_path: Path) -> None:
+async def test_runs_and_clients_get_the_advertised_address(tmp_path: Path, fake_sdk: None) -> None:
     """A run reaches the Model Proxy at the advertised address, which tokens and the URLs of tasks have, too."""
     if not _answers("127.0.0.2"):
         pytest.skip("127.0.0.2 is not an address of this machine")

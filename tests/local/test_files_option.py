@@ -15,7 +15,7 @@ from tests.s3 import FaultyS3
 
 from .server_process import ended, ensure_pushed, log_text, push, run, run_server, task_source
 
-pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.usefixtures("fake_sdk")]
 
 MODEL = "test/four"
 
