@@ -569,6 +569,7 @@ by_alias.run(kbench.llms["google/gemini-2.5-flash"])
         assert log.count(f"[fanbench] {model} answers for {alias} (alias)\n") == 1
 
 
+@pytest.mark.parametrize("proxy_server", ["0"], indirect=True)
 async def test_check_finds_models_by_aliases_too(proxy_server: ServerProcess, tmp_path: Path) -> None:
     """With `check --run` on a local server, `kbench.llms` finds aliases, and names the models if there is none."""
     body = "assert kbench.llms['google/gemini-2.5-flash'].prompt('2 + 2') == '4'\nkbench.llms['meta/llama']"

@@ -175,13 +175,10 @@ async def test_all_workers_share_the_limit_of_an_upstream(
     assert upstream.most == LIMIT
 
 
-@pytest.mark.parametrize("count", ["1", "3"])
-async def test_no_order_of_requests_exceeds_the_limit(
-    tmp_path: Path, upstream: HeldUpstream, count: str
-) -> None:
+async def test_no_order_of_requests_exceeds_the_limit(tmp_path: Path, upstream: HeldUpstream) -> None:
     """However requests come, are answered and are given up, an upstream has as many as its limit and no more."""
-    options = ["--proxy-workers", count]
-    chance = random.Random(count)
+    options = ["--proxy-workers", "3"]
+    chance = random.Random("3")
     with run_server(tmp_path / "data", *options, models=models(upstream), runs=False) as server:
         async with clients_of(server) as clients:
             for _ in range(50):
@@ -231,23 +228,22 @@ async def test_the_slots_of_a_dead_worker_are_given_back(
     assert "a process of the Model Proxy died" in (workers.data / "server.log").read_text()
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_who_leaves_while_waiting_takes_no_slot(
-    either: ServerProcess, upstream: HeldUpstream, stream: bool
-) -> None:
+async def test_who_leaves_while_waiting_takes_no_slot(either: ServerProcess, upstream: HeldUpstream) -> None:
     """A request whose client goes away while it waits for a slot leaves it to the next one."""
-    async with clients_of(either) as clients:
-        clients.start("first", "vendor/one")
-        await upstream.until(1)
-        clients.start("second", "vendor/one", stream=stream)
-        await _read_by(either, clients)
-        clients.leave("second")
-        clients.start("third", "vendor/one")
-        upstream.answer()
-        await upstream.until_asked("third")
-        await upstream.until(1)
-        upstream.answer()
-        assert await clients.ended("first", "third") == [200, 200]
+    for stream in (False, True):
+        first, second, third = (f"{word}, {stream}" for word in ("first", "second", "third"))
+        async with clients_of(either) as clients:
+            clients.start(first, "vendor/one")
+            await upstream.until(1)
+            clients.start(second, "vendor/one", stream=stream)
+            await _read_by(either, clients)
+            clients.leave(second)
+            clients.start(third, "vendor/one")
+            upstream.answer()
+            await upstream.until_asked(third)
+            await upstream.until(1)
+            upstream.answer()
+            assert await clients.ended(first, third) == [200, 200]
     assert upstream.most == 1
 
 
@@ -307,7 +303,7 @@ async def test_a_port_in_use_is_an_error_at_the_start(tmp_path: Path) -> None:
     assert "--proxy-port" in str(error.value)
 
 
-async def test_runs_use_the_workers(tmp_path: Path, upstream: HeldUpstream) -> None:
+async def test_runs_use_the_workers(tmp_path: Path, fake_sdk: None, upstream: HeldUpstream) -> None:
     """A run asks a worker, and what concerns its model by an alias is in its log."""
     options = ["--proxy-workers", "2", "--model-alias", "google/gemini=test/four"]
     source = TASK.replace("llm.prompt", "kbench.llms['google/gemini'].prompt")
