@@ -10,6 +10,7 @@ This file and PROGRAM run in any environment, so what they import at the top is 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -87,13 +89,25 @@ class WarmPython:
             )
 
     def start(
-        self, words: Sequence[str], *, folder: Path, environment: Mapping[str, str], out: int, err: int
+        self,
+        words: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        out: int,
+        err: int,
+        terminal: int | None = None,
     ) -> Forked:
-        """Start the program with these arguments, an empty stdin, and two descriptors for its output."""
+        """Start the program with these arguments, and two descriptors for its output.
+
+        Its stdin is empty, or the terminal by which it is controlled.
+        """
         ours, theirs = socket.socketpair()
         with ours, theirs, open(os.devnull, "rb") as nothing:
-            request = json.dumps([list(words), str(folder), dict(environment)]).encode()
-            socket.send_fds(self._requests, [request], [nothing.fileno(), out, err, theirs.fileno()])
+            controlled = terminal is not None
+            request = json.dumps([list(words), str(folder), dict(environment), controlled]).encode()
+            stdin = nothing.fileno() if terminal is None else terminal
+            socket.send_fds(self._requests, [request], [stdin, out, err, theirs.fileno()])
             theirs.close()
             return Forked(ours)
 
@@ -151,10 +165,14 @@ def _fork_and_report(status: int) -> int:
 
 
 def _run(program: dict[str, Any], request: list[Any], streams: Sequence[int]) -> NoReturn:
-    words, folder, environment = request
+    words, folder, environment, controlled = request
     for target, descriptor in enumerate(streams):
         os.dup2(descriptor, target)
         os.close(descriptor)
+    if controlled:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored here
     # What was imported may have kept the streams that there were.
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)

@@ -10,18 +10,18 @@ import re
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.ctrl_c import obeyed_ctrl_c
+from tests.warm import Forked, warm_python
 
-__all__ = ["Screen", "Session", "session"]
+__all__ = ["Screen", "Session", "session", "start_on_terminal"]
+
+PROGRAM = Path(__file__).parents[1] / "e2e/ours.py"
 
 _ESCAPE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
 _UNFINISHED = re.compile(r"\x1b(\[[?\d;]*)?$")
@@ -162,18 +162,10 @@ def _shown(lines: list[_Line]) -> str:
     return "\n".join("".join(line.text).rstrip() for line in lines).rstrip("\n")
 
 
-# Makes stdin the controlling terminal, so that typed Ctrl-C interrupts, then becomes the program.
-_TAKE_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "fanbench", *sys.argv[1:]])
-"""
-
-
 class Session:
     """The program on a terminal of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], terminal: int, screen: Screen) -> None:
+    def __init__(self, process: Forked, terminal: int, screen: Screen) -> None:
         self.process = process
         self.screen = screen
         self._terminal = terminal
@@ -235,15 +227,7 @@ def session(
     """Start the program with `words`. Its stdout is the terminal, unless `stdout` is given."""
     ours, terminal = pty.openpty()
     _set_size(ours, *size)
-    with obeyed_ctrl_c():
-        process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, *words],
-            stdin=terminal,
-            stdout=terminal if stdout is None else stdout,
-            stderr=terminal,
-            start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", **env},
-        )
+    process = start_on_terminal(terminal, words, stdout, {"TERM": "xterm-256color", **env})
     os.close(terminal)
     try:
         yield Session(process, ours, Screen(*size))
@@ -252,6 +236,20 @@ def session(
             process.send_signal(signal.SIGKILL)
         process.wait()
         os.close(ours)
+
+
+def start_on_terminal(
+    terminal: int, words: Sequence[str], stdout: int | None, env: Mapping[str, str]
+) -> Forked:
+    """Start the program, controlled by a terminal: Ctrl-C that is typed there interrupts it."""
+    return warm_python(PROGRAM).start(
+        words,
+        folder=Path.cwd(),
+        environment={**os.environ, **env},
+        out=terminal if stdout is None else stdout,
+        err=terminal,
+        terminal=terminal,
+    )
 
 
 def _set_size(terminal: int, columns: int, rows: int) -> None:

@@ -19,8 +19,7 @@ import pytest
 from fanbench.cli.app import LazyGroup
 from fanbench.testing import SimulatedKaggle, SimulatedServer
 from tests.cli.conftest import FOREVER, program, script, scripts
-from tests.cli.terminal import session
-from tests.ctrl_c import obeyed_ctrl_c
+from tests.cli.terminal import session, start_on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 
@@ -331,26 +330,10 @@ def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-# Makes stdin the controlling terminal, so that typed Ctrl-C interrupts, then becomes the program.
-_TAKE_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "fanbench", *sys.argv[1:]])
-"""
-
-
 def _on_terminal(keys: str, *words: str, **env: str) -> tuple[str, int]:
     """Type `keys`, and return what was on the screen, and the exit code."""
     screen, terminal = pty.openpty()
-    with obeyed_ctrl_c():
-        run = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, *words],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-            env={**os.environ, "TERM": "xterm", **env},
-        )
+    run = start_on_terminal(terminal, words, None, {"TERM": "xterm", **env})
     os.close(terminal)
     shown = b"".join(_typed(screen, keys.encode()))
     os.close(screen)
