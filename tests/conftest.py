@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -15,6 +16,15 @@ from hypothesis import settings
 
 # jsonschema would check the format of web addresses with it, which takes a second to import.
 sys.modules.setdefault("rfc3987_syntax", cast("ModuleType", None))
+
+# What is imported and collected stays: Python need not look for garbage in it, neither meanwhile nor later.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 # anyio imports its modules on demand, and pytest parses every module it imports, to rewrite its assertions. That must
 # not happen while one of our threads is parsing: see `fanbench.tasks.source.parse_python`.
