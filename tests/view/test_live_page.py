@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from fanbench import read_results
 from fanbench.sweeps.folder import lock_folder
@@ -39,13 +39,19 @@ def serving(folder: Path, *more: str) -> Iterator[str]:
             server.terminate()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> BrowserContext:
+    """A browser's window. What pages keep in it is theirs alone: the server of each test has a port of its own."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    yield page
-    context.close()
+    context.set_default_timeout(PATIENCE)
+    return context
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    yield context.new_page()
+    for page in context.pages:
+        page.close()
 
 
 def steps(root: Path, journal: Journal) -> Iterator[Callable[[], object]]:
