@@ -41,11 +41,26 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+OTHERS = """
+[[model]]
+slug = "test/four"
+kind = "scripted"
+reply = "4"
+[[model]]
+slug = "mine/damaged"
+kind = "embedded"
+path = "{damaged}"
+"""
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with both models, which unloads them after two idle seconds."""
-    data = tmp_path_factory.mktemp("real") / "data"
-    with run_server(data, "--model-idle", "2", models=MODELS.read_text()) as server:
+    """A server with both models and a damaged one, which unloads them after two idle seconds."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "damaged.gguf").write_bytes(b"GGUF" + os.urandom(4096))
+    # Creations take the default model, which need not be a slow one.
+    models = f'default = "test/four"\n{MODELS.read_text()}{OTHERS.format(damaged=folder / "damaged.gguf")}'
+    with run_server(folder / "data", "--model-idle", "2", models=models) as server:
         yield server
 
 
@@ -151,24 +166,11 @@ async def test_a_model_whose_process_dies_is_started_again(
     assert "4" in await ask(proxy, SMOLLM2, "What is 2 + 2?")
 
 
-async def test_a_damaged_file_fails_its_runs_only(tmp_path: Path) -> None:
+async def test_a_damaged_file_fails_its_runs_only(real: ServerProcess) -> None:
     """A damaged file fails its run with the file's name, and the other model's run completes."""
-    (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + os.urandom(4096))
-    models = f"""
-default = "test/four"
-[[model]]
-slug = "test/four"
-kind = "scripted"
-reply = "4"
-[[model]]
-slug = "mine/damaged"
-kind = "embedded"
-path = "{tmp_path / "damaged.gguf"}"
-"""
-    with run_server(tmp_path / "data", models=models) as server:
-        async with server.client() as client:
-            await push(client, "two-plus-two", TASK)
-            damaged, four = await run(client, "two-plus-two", "damaged", "four")
+    async with real.client() as client:
+        await push(client, "two-plus-two", TASK)
+        damaged, four = await run(client, "two-plus-two", "damaged", "four")
     assert (damaged.state, four.state) == (RunState.ERRORED, RunState.COMPLETED)
     assert "mine/damaged" in damaged.error_message
     assert "cannot load" in damaged.error_message
