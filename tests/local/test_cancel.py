@@ -12,7 +12,16 @@ from fanbench import Client
 from fanbench.errors import BadRequest, NotFound
 from fanbench.tasks import to_notebook
 from fanbench.wire import protocol
-from fanbench.wire.messages import CancelRunsRequest, CancelRunsResponse, CreationState, Run, RunState
+from fanbench.wire.messages import (
+    CancelRunsRequest,
+    CancelRunsResponse,
+    CreationState,
+    ModelVersionCandidate,
+    Run,
+    RunState,
+    TaskSlug,
+    TaskSlugs,
+)
 
 from .server_process import (
     ServerProcess,
@@ -98,6 +107,11 @@ async def test_an_unclear_request_cancels_nothing(client: Client, server: Server
     """Unknown tasks are refused, and so is a request without tasks and run ids, which would match all runs."""
     with pytest.raises(NotFound):
         await client.cancel_runs("nothing")
+    slugs = TaskSlugs(slugs=[TaskSlug(task_slug="queued")])
+    for nameless in (ModelVersionCandidate(), ModelVersionCandidate(reasoning_effort="low")):
+        request = CancelRunsRequest(task_slugs=slugs, model_version=nameless)
+        with pytest.raises(BadRequest, match="names no model"):
+            await client.transport.call(protocol.CANCEL_RUNS, request, CancelRunsResponse)
     with pytest.raises(BadRequest, match="either taskSlugs or runIds"):
         await client.transport.call(
             protocol.CANCEL_RUNS, CancelRunsRequest(include_active=True), CancelRunsResponse

@@ -136,6 +136,8 @@ async def cancel_runs(services: Services, request: CancelRunsRequest) -> CancelR
     """Cancel runs in progress. When this returns, their processes have ended, and lists do not show them any more."""
     if (request.task_slugs is None) == (request.run_ids is None):
         raise WireError(400, "Give either taskSlugs or runIds")
+    if request.model_version is not None and not request.model_version.model_version_slug:
+        raise WireError(400, "modelVersion names no model")  # and not all of them
     versions = await _versions_of(services, request.task_slugs) if request.task_slugs else None
     ids = {*request.run_ids.ids} if request.run_ids else None
     candidate = request.model_version
