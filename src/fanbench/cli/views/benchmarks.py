@@ -41,7 +41,10 @@ def confirm_and_change(
             settings, lambda client: change_benchmark(client, action, benchmark, slugs, version=version)
         )
     except NotFound as error:
-        error.hint = "Check the names of the benchmark and the tasks; benchmarks are made on Kaggle's site."
+        makes = (
+            "`benchmarks add` makes benchmarks" if settings.local else "benchmarks are made on Kaggle's site"
+        )
+        error.hint = f"Check the names of the benchmark and the tasks; {makes}."
         raise
     out, name = settings.output, f"{done.owner}/{done.benchmark}".lstrip("/")
     past, nothing = ("added to", "in it already") if is_add else ("removed from", "not in it")
