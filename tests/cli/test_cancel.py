@@ -131,3 +131,4 @@ def test_one_task_that_fails_does_not_keep_the_others(cli: Cli, kaggle: Simulate
     assert result.exit_code == 1
     assert "'none' not found" in result.stderr
     assert cancelled(kaggle) == [10, 11]
+    assert cli("tasks", "cancel", "none", "-y").stderr.count("'none' not found") == 1

@@ -56,6 +56,7 @@ def test_a_dry_run_changes_nothing(cli: Cli, kaggle: SimulatedKaggle) -> None:
     words = ["tasks", "edit", "a", "--description", "# A", "--dry-run"]
     assert cli(*words).stdout.splitlines() == ["a: (nothing is changed yet)", "  description (none) → # A"]
     (record,) = json.loads(cli(*words, "--format", "json").stdout)
+    assert (record["task"], record["owner"], record["version"]) == ("a", "me", 1)
     assert (record["changed"], record["before"], record["after"]) == (
         ["description"],
         {"description": None},
@@ -179,3 +180,4 @@ def test_one_task_that_fails_does_not_keep_the_others(cli: Cli, kaggle: Simulate
     assert result.exit_code == 1
     assert "'none' not found" in result.stderr
     assert kaggle.tasks["a"].message(0.0).citations == [Citation(url="http://a.org")]
+    assert cli("tasks", "edit", "none", "--provenance", "p").stderr.count("'none' not found") == 1
