@@ -31,6 +31,11 @@ class Rig(Protocol):
     @property
     def carrier(self) -> Carrier: ...
 
+    @property
+    def where(self) -> str:
+        """A regular expression for how messages name the machine of a run."""
+        ...
+
     async def output(self, job: NotebookJob) -> Path:
         """The zip with the output of a job that has ended."""
         ...
@@ -44,6 +49,7 @@ class Rig(Protocol):
 class LocalRig:
     carrier: LocalCarrier
     root: Path
+    where: str = ""
 
     @staticmethod
     @asynccontextmanager
@@ -71,6 +77,7 @@ class RayRig:
     carrier: RayCarrier
     nodes: RayNodes
     root: Path
+    where: str = r" on the node 127\.0\.0\.\d+"
 
     @staticmethod
     @asynccontextmanager

@@ -44,12 +44,14 @@ class LocalCarrier:
         datasets: Path,
         executor: Executor,
         hidden: Sequence[str] = (),
+        where: str = "",
     ) -> None:
         self._root = root
         self._environments = environments
         self._datasets = datasets
         self._executor = executor
         self._hidden = hidden
+        self._where = where
 
     @staticmethod
     @asynccontextmanager
@@ -60,13 +62,15 @@ class LocalCarrier:
         isolation: Isolation,
         log: Path,
         hidden: Sequence[str] = (),
+        where: str = "",
     ) -> AsyncIterator[LocalCarrier]:
         """A carrier that finds datasets as `datasets/OWNER/SLUG`. The forkserver writes what it reports to `log`.
 
+        `where` names this machine in messages about it, such as ` on the node 10.0.0.5`.
         Runs do not see `root`, the home folder, those for temporary files, and what is `hidden` besides.
         """
         async with ForkserverExecutor.open(isolation, log, apart=True) as executor:
-            yield LocalCarrier(root, environments, datasets, executor, hidden)
+            yield LocalCarrier(root, environments, datasets, executor, hidden, where)
 
     def warm_up(
         self, on_failure: Callable[[LocalServerError], None], on_obstacle: Callable[[Protection, str], None]
@@ -106,7 +110,7 @@ class LocalCarrier:
         try:
             await upload_output(folder, job.outputs)
         except LocalServerError as error:
-            reason = f"The output was not stored: {error}"
+            reason = f"The output{self._where} was not stored: {error}"
             append("stderr", f"[fanbench] {reason}\n[fanbench] {error.hint}\n".encode())
             return msgspec.structs.replace(outcome, failure=outcome.failure or reason)
         await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))

@@ -205,6 +205,7 @@ class _Worker:
             isolation,  # type: ignore[arg-type]
             self._folder / "worker.log",
             hidden=[*hidden, *_folders_of_ray()],
+            where=f" on the node {_node()}",
         )
         self._carrier = opened.enter_context(self._portal.wrap_async_context_manager(carrier))
         self._portal.call(
