@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 __all__ = ["framed", "read_frame"]
 
+# The bytes of the length before each message.
 _LENGTH = 4
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "watch_queue",
 ]
 
+#: Seconds between two readings of a queue that is watched and does not change.
 WATCH_INTERVAL = 10.0
 
 # --- What is in it --------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from fanbench.wire.queue import Enqueue
 
 __all__ = ["BudgetGate", "SweepContext"]
 
-# The same as `SweepContext.gone_after`, for servers whose lists may be behind.
+# Seconds: `SweepContext.gone_after` for servers whose lists may be behind.
 _GONE_AFTER = 60.0
 
 

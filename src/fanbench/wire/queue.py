@@ -27,7 +27,7 @@ __all__ = ["IN_PROGRESS", "Enqueue", "make_status", "requested_enqueue", "skip_r
 IN_PROGRESS = "A run of this task version and model is in progress"
 
 _DURATION = re.compile(r"(\d{1,12}(\.\d{1,9})?)s", re.ASCII)
-# A longer time before now is before all calendars.
+# The most seconds of `stale_after`: some 300 years, which a `datetime` can go back.
 _LONGEST = 1e10
 
 
