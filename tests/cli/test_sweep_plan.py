@@ -261,18 +261,26 @@ def test_a_benchmark_that_has_changed_is_resumed_as_it_was(
 
 
 def test_a_task_of_the_benchmark_that_is_gone(cli: Cli, kaggle: SimulatedKaggle, folder: Path) -> None:
-    """A sweep of which a task was deleted says how to start again, without naming the benchmark or models once more."""
+    """The other tasks are finished, its results stay, and --fresh takes the tasks of today."""
     there = {slug: kaggle.add_task(slug).version_slug(1) for slug in ("x", "y")}
     kaggle.benchmarks["me", "bench"] = [there["x"], there["y"]]
     assert cli("sweep", "--benchmark", "me/bench", "-m", "a", "-y").exit_code == 0
     kaggle.benchmarks["me", "bench"] = [there["x"]]
     del kaggle.tasks["y"]
-    refused = cli("sweep", "-y")
-    assert refused.exit_code == 4
-    assert "when the benchmark me/bench had me/y." in refused.stderr
-    assert "add --fresh" in refused.stderr
+    again = cli("sweep", "-y", "--format", "json")
+    assert again.exit_code == 0
+    assert "me/y is not on the server any more" in again.stderr
+    more = cli("sweep", "-y", "-m", "a", "-m", "b", "--format", "json")
+    assert more.exit_code == 1
+    found = [(one["task"], one["model"], one["status"]) for one in json.loads(more.stdout)]
+    assert found == [
+        ("me/x", "a", "completed"),
+        ("me/x", "b", "completed"),
+        ("me/y", "a", "completed"),
+        ("me/y", "b", "missing"),
+    ]
     afresh = cli("sweep", "-y", "--fresh", "--format", "json")
-    assert [one["task"] for one in json.loads(afresh.stdout)] == ["me/x"]
+    assert {one["task"] for one in json.loads(afresh.stdout)} == {"me/x"}
     assert Path("results.1").is_dir()
 
 

@@ -54,6 +54,9 @@ async def compare_with_server(client: Api, plan: SweepPlan, *, fresh: bool = Fal
 
 
 async def _compare(client: Api, plan: SweepPlan, task: PlannedTask, record: TaskRecord | None) -> PlannedTask:
+    if task.is_gone and record is not None:
+        # Its runs are those of the version that was there.
+        return replace(task, identity=record.identity)
     pushed = push_step(record, task.identity, task.seen, retry_failed=plan.rules.retry_failed).needs_push
     if task.seen is not None and task.notebook is not None and pushed:
         same = await has_content(client, task.seen, task.notebook, task.datasets)

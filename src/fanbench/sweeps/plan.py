@@ -62,6 +62,11 @@ class PlannedTask:
     runs: tuple[Run, ...] = ()
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the server does not have the task any more, which is run as it is there."""
+        return self.seen is None and self.notebook is None
+
+    @property
     def fails(self) -> bool:
         """Whether the creation of its content certainly fails."""
         return any(self.slug in finding.fails for finding in self.warnings)
@@ -151,7 +156,7 @@ async def make_plan(
         sources = _with_benchmark(sources, benchmark, versions, me)
     judge = await find_judge(client, spec.judge)
     choice, seen, notebooks = await _fetch(client, spec, sources, offload)
-    await _refuse_unknown(client, sources, seen, benchmark)
+    await _refuse_unknown(client, sources, seen, known=spec.benchmark_tasks or ())
     # By their full names "me/task" and "task" may be the same task.
     by_name: dict[str, _Source] = {}
     for source, task in zip(sources, seen, strict=True):
@@ -483,13 +488,16 @@ _SEARCHED = 500
 
 
 async def _refuse_unknown(
-    client: Api, sources: Sequence[_Source], seen: Sequence[Task | None], benchmark: PlannedBenchmark | None
+    client: Api, sources: Sequence[_Source], seen: Sequence[Task | None], *, known: Collection[str]
 ) -> None:
-    """Refuse all slugs that the server does not have, with the names of tasks that are close to them."""
+    """Refuse all slugs that the server does not have, with the names of tasks that are close to them.
+
+    Those that are `known` from an earlier plan are gone, and keep the sweep from nothing else.
+    """
     unknown = [
         source.slug
         for source, task in zip(sources, seen, strict=True)
-        if source.content is None and task is None
+        if source.content is None and task is None and source.slug not in known
     ]
     if not unknown:
         return
@@ -508,9 +516,4 @@ async def _refuse_unknown(
     hint = (
         "Names of task files end in .py or .ipynb. Run `fanbench tasks list` to list the tasks on the server."
     )
-    if benchmark and (gone := [slug for slug in unknown if slug in benchmark.tasks]):
-        hint = (
-            f"This sweep was planned when the benchmark {benchmark.name} had {first_few(gone)}. "
-            "To start again with its tasks of today, and keep the results aside, add --fresh."
-        )
     raise NotFound("\n".join(lines), call="GetBenchmarkTask", status=404, hint=hint)

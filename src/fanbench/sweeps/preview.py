@@ -426,6 +426,11 @@ def _failed_warnings(known: Mapping[str, TaskRecord], tasks: Iterable[TaskPrevie
 
 def _task_warnings(planned: Iterable[PlannedTask], tasks: Iterable[TaskPreview]) -> Iterator[str]:
     for plan, task in zip(planned, tasks, strict=True):
+        if plan.is_gone:
+            yield (
+                f"{task.task} is not on the server any more. Its results stay, and what is left of it will be missing; "
+                "--fresh starts again with the tasks of today."
+            )
         if plan.seen is None or not task.counts.schedule:
             continue
         state = plan.seen.creation_state
