@@ -56,7 +56,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize(
-    "written", ["ray://", "ray://h:x", "ray://h/x", "ray://u@h:1", "ray://h:99999", "dask", ""]
+    "written", ["ray://", "ray://h:x", "ray://h/x", "ray://u@h:1", "ray://h:99999", "ray://[::1", "dask", ""]
 )
 def test_an_engine_that_is_none(written: str) -> None:
     """Whatever is no engine is refused with the ways to write one."""

@@ -231,7 +231,8 @@ def test_credentials_in_a_url_are_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["folder", "s3://", "file:///", "memory:///", "ftp://host/x", "file://host/x", ""]
+    "url",
+    ["folder", "s3://", "s3://[bucket/x", "file:///", "memory:///", "ftp://host/x", "file://host/x", ""],
 )
 def test_what_is_no_place_is_refused(url: str) -> None:
     """What is no URL of a store, or of one that only this process sees, is refused with a sentence."""

@@ -191,7 +191,10 @@ def checked_url(url: str) -> str:
     Raises:
         UsageError: It has credentials, or parts that would be ignored. The message does not repeat it.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _nowhere("The URL of --files cannot be read.") from None
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
             "The URL of --files has a user name, a password, or a part after `?` or `#`.",
@@ -201,11 +204,13 @@ def checked_url(url: str) -> str:
     relative = parts.scheme == "file" and parts.netloc
     nowhere = not (parts.scheme and (parts.netloc or parts.path.strip("/")))
     if relative or nowhere or parts.scheme == "memory":
-        raise UsageError(
-            f"{url!r} is not a place for outputs.",
-            hint="Write for instance --files s3://bucket/prefix, or --files file:///folder/that/all/share.",
-        )
+        raise _nowhere(f"{url!r} is not a place for outputs.")
     return url.rstrip("/")
+
+
+def _nowhere(text: str) -> UsageError:
+    hint = "Write for instance --files s3://bucket/prefix, or --files file:///folder/that/all/share."
+    return UsageError(text, hint=hint)
 
 
 def _open(url: str, *, create: bool) -> obstore.store.ObjectStore:

@@ -59,13 +59,13 @@ def _read_aliases(
 def _read_engine(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if value in ("local", "ray"):
         return value
-    parts = urlsplit(value)
     try:
+        parts = urlsplit(value)
         named = parts.scheme == "ray" and parts.hostname and parts.netloc == value.removeprefix("ray://")
         if named and "@" not in value:
             return value if parts.port else f"{value.rstrip(':')}:{_RAY_PORT}"
     except ValueError:
-        pass  # the port is no number
+        pass  # the port is no number, or the address is no address
     raise UsageError(
         f"--engine {value!r} is neither local, ray nor ray://HOST:PORT.",
         hint=f"For a cluster, name the head's address and its port, which is {_RAY_PORT} by default.",
@@ -129,7 +129,7 @@ def _check_database(_ctx: click.Context, _param: click.Parameter, value: str | N
     "--proxy-workers",
     "N",
     "The number of processes that answer requests to models, on a port of their own. With 0, the server answers them.",
-    click.IntRange(0),
+    click.IntRange(0, 64),
     default=0,
     show_default=True,
 )
