@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fanbench.errors import LocalServerError
 from fanbench.local.state.database import MIGRATIONS, REVISIONS, open_engine
 from fanbench.local.state.store import Store
-from fanbench.local.state.tables import Base, RunRow, UsageRow, VersionRow, now
+from fanbench.local.state.tables import LIVE_RUNS, Base, RunRow, UsageRow, VersionRow, now
 from fanbench.wire.messages import Citation, RunState, SkipPolicy
 from fanbench.wire.queue import IN_PROGRESS, Enqueue
 from tests.postgres import Postgres
@@ -174,6 +174,20 @@ async def test_a_run_whose_answer_was_lost_is_added_once(
     found = await store.find_token("token")
     assert found is not None
     assert abs(found.expires - expires) < timedelta(seconds=5)
+
+
+async def test_a_cancelled_run_stays_cancelled(store: Store) -> None:
+    """A state that is recorded after a run was cancelled changes nothing, and lists leave the run out."""
+    version = await store.add_version("t", [])
+    run = await store.add_run(version.id, "m")
+    assert isinstance(run, RunRow)
+    before = await store.cancel_runs(versions=None, ids=[run.id], model="", effort="", states=LIVE_RUNS)
+    assert before == {run.id: RunState.QUEUED}
+    await store.update(RunRow, run.id, state=RunState.COMPLETED, error="")
+    found = await store.get(RunRow, run.id)
+    assert found is not None
+    assert (found.state, found.error) == (RunState.ERRORED, "Cancelled.")
+    assert await store.runs(version.id, [], after=0, limit=9) == ([], 0)
 
 
 async def test_live_runs_at_efforts(store: Store) -> None:
