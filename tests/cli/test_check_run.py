@@ -102,8 +102,8 @@ def test_nothing_is_run_without_run(cli: Cli, kaggle: SimulatedKaggle) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--run -d me/nothing --datasets .", "No dataset me/nothing below "),
-        ("--run -d ../words --datasets .", "No dataset ../words below "),
+        ("--run -d me/nothing --datasets .", "There is no dataset me/nothing below "),
+        ("--run -d ../words --datasets .", "There is no dataset ../words below "),
         ("--run -d me/words", "--datasets DIR"),
         ("--run --datasets .", "Add -d OWNER/SLUG."),
         ("-d me/words --datasets .", "Add --run."),

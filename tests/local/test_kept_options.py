@@ -149,7 +149,7 @@ async def test_the_next_server_has_the_options_of_the_last(tmp_path: Path) -> No
         await stop_server(data)
     assert f"with the options of the last `fanbench serve`: {kept} (it stops" in first.stderr
     assert {each.slug: each.aliases for each in versions if each.aliases} == {"four": ["*"]}
-    assert f"No dataset me/others below {datasets}." in check.stderr
+    assert f"There is no dataset me/others below {datasets}." in check.stderr
     with run_server(data, "--judge", "test/four", runs=False), anyio.fail_after(20):
         while "apply" not in (said := (tmp_path / "my data.out").read_text()):
             await anyio.sleep(0.02)

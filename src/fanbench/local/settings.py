@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fanbench.errors import LocalServerError
+from fanbench.errors import FanbenchError, LocalServerError
 from fanbench.faults.files import FaultPlan
 from fanbench.local.executor import Isolation
 
@@ -132,18 +132,17 @@ class ServerSettings:
         return find_dataset(self.dataset_folder, reference)
 
 
-def find_datasets(root: Path, references: Iterable[str], *, hint: str) -> dict[str, str]:
+def find_datasets(
+    root: Path, references: Iterable[str], *, hint: str, kind: type[FanbenchError] = LocalServerError
+) -> dict[str, Path]:
     """The folders of the datasets of a run, by their `owner/slug`, below `root`.
 
-    Raises:
-        LocalServerError: Some do not exist. A task might run without them, and record a wrong result.
+    Raises an error of this kind if some do not exist: a task might run without them, and record a wrong result.
     """
     found = {reference: find_dataset(root, reference) for reference in references}
     if missing := [reference for reference, folder in found.items() if folder is None]:
-        raise LocalServerError(
-            f"There is no dataset {', '.join(missing)} below {root.absolute()}.", hint=hint
-        )
-    return {reference: str(folder.resolve()) for reference, folder in found.items() if folder is not None}
+        raise kind(f"There is no dataset {', '.join(missing)} below {root.absolute()}.", hint=hint)
+    return {reference: folder.resolve() for reference, folder in found.items() if folder is not None}
 
 
 def find_dataset(root: Path, reference: str) -> Path | None:

@@ -35,7 +35,7 @@ from fanbench.local.executor.forkserver_executor import ForkserverExecutor
 from fanbench.local.executor.job import Job
 from fanbench.local.executor.supervise import RunEnd, supervise
 from fanbench.local.folder import DataFolder
-from fanbench.local.settings import default_data_folder, find_dataset
+from fanbench.local.settings import default_data_folder
 from fanbench.local.verdicts import reason_not_stored
 from fanbench.operations.api import Api
 from fanbench.operations.credentials import ProxyTokens, token_variables
@@ -58,7 +58,6 @@ __all__ = [
     "TrialLine",
     "TrialNote",
     "TrialOutcome",
-    "find_datasets",
     "proxy_model",
     "try_files",
 ]
@@ -216,22 +215,6 @@ def proxy_model(asked: str | None, available: Sequence[BenchmarkModel]) -> str |
     raise UsageError(
         f"The Model Proxy does not serve {asked}.", hint="Run `fanbench tasks models` to list the models."
     )
-
-
-def find_datasets(references: Sequence[str], root: Path) -> dict[str, Path]:
-    """The folders of the datasets OWNER/SLUG, as `datasets` of `try_files`.
-
-    Raises:
-        UsageError: One of them is not below `root`.
-    """
-    found = {reference: find_dataset(root, reference) for reference in references}
-    missing = [reference for reference, folder in found.items() if folder is None]
-    if missing:
-        raise UsageError(
-            f"No dataset {', '.join(missing)} below {root}.",
-            hint="Put its files into DIR/OWNER/SLUG, and name DIR with --datasets DIR.",
-        )
-    return {reference: folder for reference, folder in found.items() if folder is not None}
 
 
 def _alias_variable(available: Sequence[BenchmarkModel]) -> dict[str, str]:

@@ -84,12 +84,14 @@ def check(
         from fanbench.cli.views.check_run import run_files
         from fanbench.local.folder import DataFolder
         from fanbench.local.kept_options import read_options
-        from fanbench.local.settings import default_data_folder
-        from fanbench.operations.check import find_datasets
+        from fanbench.local.settings import default_data_folder, find_datasets
 
-        if datasets and dataset_folder is None:
+        found: dict[str, Path] = {}
+        if datasets:
             data = DataFolder((settings.data or default_data_folder()).absolute())
-            dataset_folder = read_options(data).dataset_folder
+            root = dataset_folder or read_options(data).dataset_folder
+            hint = "Put its files into DIR/OWNER/SLUG, and name DIR with --datasets DIR."
+            found = find_datasets(root, datasets, hint=hint, kind=UsageError)
         passed = run_files(
             settings,
             checked,
@@ -98,7 +100,7 @@ def check(
             output,
             timeout,
             allow_no_run=allow_no_run,
-            datasets=find_datasets(datasets, dataset_folder) if dataset_folder else {},
+            datasets=found,
         )
     else:
         passed = show_findings(settings.output, checked)

@@ -90,7 +90,7 @@ class LocalCarrier:
             environment=add_packages(await self._environment(job), packages),
             memory_mb=job.memory_mb,
             disk_mb=job.disk_mb,
-            datasets=datasets,
+            datasets={name: str(folder) for name, folder in datasets.items()},
             hidden=self._hidden_folders(job),
             visible=[str(self._environments.root)],
         )
