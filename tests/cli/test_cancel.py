@@ -116,6 +116,20 @@ def test_nothing_to_cancel(cli: Cli, kaggle: SimulatedKaggle) -> None:
     assert "There is no run 12 of a." in wrong.stderr
 
 
+def test_runs_of_earlier_versions_are_named(cli: Cli, kaggle: SimulatedKaggle) -> None:
+    """Those in progress, of any of the last versions, with the command that cancels them; ended ones are not."""
+    kaggle.change(lists_newest_version=True)
+    for _ in range(2):
+        kaggle.add_task("a")
+    note = "Version 1 of a has 2 runs in progress: fanbench tasks cancel a --version 1"
+    for words in (["-y"], ["--dry-run"]):
+        result = cli("tasks", "cancel", "a", *words)
+        assert result.exit_code == 0
+        assert result.stderr.splitlines() == [note, "There are no runs to cancel."]
+    assert cli("tasks", "cancel", "a", "--version", "1", "-y").stdout == "2 runs cancelled\n"
+    assert cli("tasks", "cancel", "a", "-y").stderr.splitlines() == ["There are no runs to cancel."]
+
+
 def test_a_server_without_the_call(cli: Cli, kaggle: SimulatedKaggle) -> None:
     """A server that lacks the call is named as the reason, and the command fails after one try."""
     kaggle.change(can_cancel=False)

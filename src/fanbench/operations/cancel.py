@@ -9,7 +9,7 @@ from typing import Literal
 
 import anyio
 
-from fanbench._util.concurrency import gather
+from fanbench._util.concurrency import gather, settle
 from fanbench._util.text import duration, many
 from fanbench.errors import UsageError
 from fanbench.operations.api import Api
@@ -21,15 +21,19 @@ from fanbench.wire.slugs import join_task
 
 __all__ = [
     "CancelledRun",
+    "EarlierRuns",
     "Outcome",
     "StillThere",
     "cancel_runs",
     "cancellable",
+    "earlier_runs",
     "request_cancel",
 ]
 
 #: The seconds before the server is asked again for what is still there, which it may not have reached.
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# How many versions before the newest are looked at.
+_LOOKED_BACK = 10
 # The most runs in one call.
 _AT_ONCE = 1000
 
@@ -82,6 +86,33 @@ def cancellable(
         and (not run_ids or run.id in run_ids)
         and (not queued_only or run.state == RunState.QUEUED)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRuns:
+    """The `number` of runs in progress of a `version` of a task before its newest."""
+
+    slug: str
+    version: int
+    number: int
+
+
+async def earlier_runs(client: Api, statuses: Sequence[TaskStatus]) -> list[EarlierRuns]:
+    """Return which of the last versions before those of `statuses` have runs in progress as well."""
+
+    async def look(status: TaskStatus, version: int) -> EarlierRuns | None:
+        known = {run.id for run in status.runs}  # by a server that does not tell versions apart
+        runs = await runs_of(client, status.slug, version=version)
+        live = [run for run in runs if not run.state.terminal and run.id not in known]
+        return EarlierRuns(status.slug, version, len(live)) if live else None
+
+    jobs = []
+    for status in statuses:
+        newest = status.task.slug.version_number
+        jobs += [partial(look, status, version) for version in range(newest - 1, 0, -1)[:_LOOKED_BACK]]
+    found = await settle(jobs, limit=client.config.concurrency)
+    # It is only a hint.
+    return [each for each in found if isinstance(each, EarlierRuns)]
 
 
 async def cancel_runs(

@@ -83,11 +83,17 @@ async def task_status(client: Api, task: str, models: Sequence[str] = (), *, ver
 
 
 async def task_statuses(
-    client: Api, tasks: Sequence[str], models: Sequence[str] = (), *, version: int = 0
+    client: Api,
+    tasks: Sequence[str],
+    models: Sequence[str] = (),
+    *,
+    version: int = 0,
+    look_back: bool = True,
 ) -> list[TaskStatus | FanbenchError]:
     """Return the `task_status` of each task in the order given; an error stands for a task that failed.
 
-    For newest versions, it also says whether the version before has runs (`TaskStatus.earlier`).
+    For newest versions, it also says whether the version before has runs (`TaskStatus.earlier`), unless it is not to
+    `look_back`.
 
     Raises:
         UsageError: A name is not valid.
@@ -95,7 +101,9 @@ async def task_statuses(
 
     async def status(slug: str, _: Emit) -> TaskStatus:
         found = await task_status(client, slug, models, version=version)
-        return found if version else replace(found, earlier=await _earlier_version(client, found))
+        if version or not look_back:
+            return found
+        return replace(found, earlier=await _earlier_version(client, found))
 
     return await each_task(tasks, status, limit=client.config.concurrency, emit=ignore_events)
 

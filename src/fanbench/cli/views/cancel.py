@@ -21,10 +21,17 @@ from fanbench.cli.session import call, finish, split
 from fanbench.cli.views.records import RUN_FIELDS, run_record
 from fanbench.client import Client
 from fanbench.errors import FanbenchError, RunFailed
-from fanbench.operations.cancel import CancelledRun, Outcome, cancel_runs, cancellable
+from fanbench.operations.cancel import (
+    CancelledRun,
+    EarlierRuns,
+    Outcome,
+    cancel_runs,
+    cancellable,
+    earlier_runs,
+)
 from fanbench.operations.events import Event
 from fanbench.operations.lookup import model_of
-from fanbench.operations.status import task_statuses
+from fanbench.operations.status import TaskStatus, task_statuses
 from fanbench.wire.messages import Run
 
 __all__ = ["FIELDS", "CancelView"]
@@ -55,17 +62,22 @@ class CancelView:
     def run(self, *, yes: bool, dry_run: bool) -> None:
         """Show what there is to cancel, ask, and cancel exactly that."""
         out, command = self.settings.output, self.settings.fanbench_command
-        outcomes = call(
-            self.settings,
-            lambda client: task_statuses(client, self.task_names, self.models, version=self.version),
-        )
+
+        async def look(client: Client) -> tuple[list[TaskStatus | FanbenchError], list[EarlierRuns]]:
+            found = await task_statuses(
+                client, self.task_names, self.models, version=self.version, look_back=False
+            )
+            return found, [] if self.version else await earlier_runs(client, split(found)[0])
+
+        outcomes, before = call(self.settings, look)
         statuses, errors = split(outcomes)
         for error in errors if len(outcomes) > 1 else ():
             print_error(error)
-        for status in statuses:
-            if status.earlier:
-                earlier = command(f"tasks status {status.slug} --version {status.earlier}")
-                out.note(f"Version {status.earlier} of {status.slug} has runs, too: {earlier}")
+        for each in before:
+            cancel = command(f"tasks cancel {each.slug} --version {each.version}")
+            out.note(
+                f"Version {each.version} of {each.slug} has {many(each.number, 'run')} in progress: {cancel}"
+            )
         runs = cancellable(statuses, self.run_ids, queued_only=self.queued_only) if statuses else []
         if not runs and statuses:
             out.note("There are no runs to cancel.")
