@@ -48,7 +48,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
-            "fsync": "off",
+            "fsync": "on" if self._durable else "off",
         }
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         command = [*_as_nobody(), str(self._programs / "postgres"), "-D", str(self._data), *words]
