@@ -75,8 +75,6 @@ class FaultyS3:
 
     def __init__(self, behind: str) -> None:
         self.fault: Fault = lambda method, path: None
-        self.requests: list[tuple[str, str]] = []
-        """The method and path of each request, in the order in which they came."""
         self.failed = threading.Event()
         """Set once a request has met a fault."""
         self._released = threading.Event()
@@ -106,7 +104,6 @@ class FaultyS3:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                faulty.requests.append((self.command, self.path))
                 status = faulty.fault(self.command, self.path)
                 if status is None:
                     self.forward(body)
