@@ -190,6 +190,32 @@ async def test_a_cancelled_run_stays_cancelled(store: Store) -> None:
     assert await store.runs(version.id, [], after=0, limit=9) == ([], 0)
 
 
+@pytest.mark.parametrize(
+    ("named", "cancelled"),
+    [
+        ({"versions": [1]}, [1, 2, 3]),
+        ({"ids": [2, 5]}, [2, 5]),
+        ({"versions": [2], "ids": [1, 4]}, [4]),
+        ({"versions": [1], "model": "m"}, [1, 2]),
+        ({"versions": [1], "model": "m", "effort": "low"}, [2]),
+        ({"ids": [1, 6], "states": [RunState.QUEUED]}, [1]),
+    ],
+)
+async def test_only_the_runs_that_are_named_are_cancelled(
+    store: Store, named: dict[str, Any], cancelled: list[int]
+) -> None:
+    """Versions, ids, a model, an effort and states each leave out the runs that they do not name."""
+    for slug in ("one", "two"):
+        version = await store.add_version(slug, [])
+        for model, effort in (("m", ""), ("m", "low"), ("n", "")):
+            await store.add_run(version.id, model, effort=effort)
+    await store.update(RunRow, 6, state=RunState.RUNNING)
+    everything = {"versions": None, "ids": None, "model": "", "effort": "", "states": LIVE_RUNS}
+    assert sorted(await store.cancel_runs(**{**everything, **named})) == cancelled
+    _, unfinished = await store.unfinished()
+    assert unfinished == [number for number in range(1, 7) if number not in cancelled]
+
+
 async def test_live_runs_at_efforts(store: Store) -> None:
     """A model may have one live run at each effort and one without, and each keeps its effort."""
     version = await store.add_version("t", [])
