@@ -59,8 +59,10 @@ ROWS: list[dict[str, Any]] = [{"a": 1, "b": "x,y", "c": ["p"]}, {"a": None, "b":
     ],
 )
 def test_rows(capsys: pytest.CaptureFixture[str], kind: str, text: str) -> None:
-    """JSON lines and CSV have one line per record, and a table is left to the command."""
+    """JSON lines and CSV have one line per record, with tuples as lists, and a table is left to the command."""
     Output(kind).records(ROWS)
+    assert capsys.readouterr().out == text
+    Output(kind).records([{**row, "c": tuple(row["c"])} for row in ROWS])
     assert capsys.readouterr().out == text
 
 

@@ -88,7 +88,7 @@ def _write_csv(records: Sequence[Record], fields: Sequence[str], single: bool) -
         # Lists and objects as JSON, so that a CSV contains what the other formats contain.
         writer.writerow(
             [
-                json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
+                json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | tuple | dict | bool) else cell
                 for cell in cells
             ]
         )
