@@ -542,6 +542,8 @@ def test_a_users_comments_stay(tmp_path: Path) -> None:
         ("[[model]]\nslug='a/m'\nkind='embedded'\npath='x'\nmodalities=['image']\n", "takes text only"),
         ("[[model]]\nslug='a/m'\nkind='embedded'\npath='x'\nefforts=['low']\n", "has no efforts"),
         ("[[model]]\nslug='a/m'\nkind='scripted'\nefforts=['1']\n", "'1' is not a reasoning effort"),
+        ("[[model]]\nslug='a/m'\nkind='scripted'\nefforts=['x','x']\n", "an effort is named twice"),
+        ("[[model]]\nslug='a/m@low'\nkind='scripted'\n", "'low' would be taken for a reasoning effort"),
         ("[[model]]\nslug='a/'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/..'\nkind='scripted'\n", "not a model slug"),
         ("[[model]]\nslug='a/b c'\nkind='scripted'\n", "not a model slug"),

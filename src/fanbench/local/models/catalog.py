@@ -42,7 +42,7 @@ from fanbench.local.models.embedded import Embedded
 from fanbench.local.models.mistakes import find_mistake
 from fanbench.local.models.scripted import Scripted
 from fanbench.local.models.upstream import Upstream
-from fanbench.wire.candidates import is_effort
+from fanbench.wire.candidates import is_effort, split_effort
 from fanbench.wire.slugs import normalize_model
 
 MAX_SLUG = 120
@@ -190,6 +190,10 @@ def _problems(catalog: Catalog) -> Iterator[str]:
         for effort in model.efforts:
             if not is_effort(effort):
                 yield f"{model.slug}: {effort!r} is not a reasoning effort"
+        if len({*model.efforts}) < len(model.efforts):
+            yield f"{model.slug}: an effort is named twice"
+        if effort := split_effort(model.slug)[1]:
+            yield f"{model.slug}: {effort!r} would be taken for a reasoning effort; write efforts = [{effort!r}]"
     owners: dict[str, str] = {}
     for model in catalog.model:
         for alias in model.alias:
