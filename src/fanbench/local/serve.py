@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from fanbench.faults.files import FaultPlan
+    from fanbench.local.app import App
     from fanbench.local.carriers import Carrier
     from fanbench.local.environments import Environments
     from fanbench.local.http_server import HttpServer
@@ -383,12 +384,8 @@ async def _serve_http(
         server.should_exit = True
 
     async def end_when_idle(timeout: float) -> None:
-        while not server.should_exit:
-            quiet = time.monotonic() - max(app.last_request, services.last_used)
-            if quiet >= timeout and not (app.open_requests or services.busy):
-                await close()
-                return
-            await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
+        await _wait_until_idle(app, services, timeout)
+        await close()
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(end_on_signal)
@@ -396,6 +393,15 @@ async def _serve_http(
             tasks.start_soon(end_when_idle, services.settings.idle_timeout)
         await server.run_until_exit()
         tasks.cancel_scope.cancel()
+
+
+async def _wait_until_idle(app: App, services: Services, timeout: float) -> None:
+    """Return once there has been no request and no run for `timeout` seconds."""
+    while True:
+        quiet = time.monotonic() - max(app.last_request, services.last_used)
+        if quiet >= timeout and not (app.open_requests or services.busy):
+            return
+        await anyio.sleep(max(timeout - quiet, min(timeout, 1.0)))
 
 
 def _make_server(
