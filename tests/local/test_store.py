@@ -339,17 +339,22 @@ async def test_usage_that_cannot_be_written_stays_noted(tmp_path: Path) -> None:
 
 async def test_pages_belong_to_versions_and_tags_to_tasks(store: Store) -> None:
     """Each version keeps its own page, whose texts may be any; tags change for all, and a new version has both."""
+    other = await store.add_version("other", [])
     first = await store.add_version("t", [])
     page = {"description": "a\0\ud800", "citations": [Citation(title="\0", url="http://a.org")]}
     await store.update_page(first, tags=["x", "\0"], **page)
     second = await store.add_version("t", [])
-    await store.update_page(second, tags=[], provenance="p")
+    assert second.tags == ["x", "\ufffd"]
+    await store.update_page(second, tags=["y"], provenance="p")
     rows = [await store.find_version("t", number) for number in (1, 2)]
     citation = Citation(title="\ufffd", url="http://a.org")
     assert [(row.description, row.provenance, row.tags, row.citations) for row in rows if row] == [
-        ("a\ufffd\ufffd", "", [], [citation]),
-        ("a\ufffd\ufffd", "p", [], [citation]),
+        ("a\ufffd\ufffd", "", ["y"], [citation]),
+        ("a\ufffd\ufffd", "p", ["y"], [citation]),
     ]
+    untouched = await store.get(VersionRow, other.id)
+    assert untouched is not None
+    assert (untouched.description, untouched.tags) == ("", [])
 
 
 async def test_a_benchmark_has_one_version_of_a_task(store: Store) -> None:
