@@ -180,6 +180,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     link, listener = (socket.socket(fileno=int(word)) for word in sys.argv[1:3])
     anyio.run(serve, link, listener)
+    exit_without_cleanup(0)  # Python would take apart all modules, for a quarter of a second
 
 
 if __name__ == "__main__":
