@@ -255,7 +255,10 @@ def test_a_disk_that_is_full_does_not_end_the_sweep() -> None:
     writer.close()
 
 
-@pytest.mark.parametrize(("tasks", "models", "repeats"), [(10, 15, 2), (1, 1, 300)], ids=["quick", "slow"])
+@pytest.mark.parametrize(
+    ("tasks", "models", "repeats"),
+    [pytest.param(10, 15, 2, id="quick"), pytest.param(1, 1, 300, id="slow", marks=pytest.mark.long)],
+)
 def test_a_run_takes_at_most_200_bytes(tmp_path: Path, tasks: int, models: int, repeats: int) -> None:
     """The journal of 300 runs grows by at most 200 bytes a run through its history, in whole pages.
 
