@@ -177,7 +177,7 @@ class Session:
     def interrupt(self) -> None:
         """Type Ctrl-C once the program sleeps: just before it reads an answer, an interrupt would get lost."""
         state = Path(f"/proc/{self.process.pid}/stat")
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while state.exists() and ") S " not in state.read_text():
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -194,7 +194,7 @@ class Session:
         while self._read(0.0):
             pass
 
-    def until(self, seen: Callable[[str], bool], seconds: float = 30.0) -> str:
+    def until(self, seen: Callable[[str], bool], seconds: float = 60.0) -> str:
         """Read until the screen is as wanted, and return its text."""
         end = time.monotonic() + seconds
         while not seen(self.screen.text):
@@ -202,7 +202,7 @@ class Session:
                 raise AssertionError(f"this was never seen; the screen:\n{self.screen.text}")
         return self.screen.text
 
-    def end(self, seconds: float = 30.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         """Read until the program ends, and return its exit code."""
         end = time.monotonic() + seconds
         while self._read(0.1) or self.process.poll() is None:

@@ -183,7 +183,7 @@ def test_an_interrupt_leaves_nothing(
     try:
         pids = wait_for(folder / "pid")
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == code
@@ -194,7 +194,7 @@ def test_an_interrupt_leaves_nothing(
 
 
 def wait_for(path: Path) -> list[int]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if path.exists() and len(words := path.read_text().split()) == 2:
             return [int(word) for word in words]

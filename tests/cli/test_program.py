@@ -180,7 +180,7 @@ def test_an_interrupt_ends_with_130(kaggle: SimulatedKaggle, server: SimulatedSe
     run = program("tasks", "run", "t", "-m", "m", "--wait", FANBENCH_ENDPOINT=server.url)
     _until(lambda: kaggle.calls["list_runs"] >= 2)
     run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=20)
+    _, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert b"Traceback" not in err
     assert b"error" not in err
@@ -195,7 +195,7 @@ def test_an_interrupted_push_says_what_was_sent(
     push = program("tasks", "push", "-f", str(task_file), "--wait", FANBENCH_ENDPOINT=server.url)
     _until(lambda: kaggle.calls["get_task"] >= (2 if answered else 1))
     push.send_signal(signal.SIGINT)
-    _, err = push.communicate(timeout=20)
+    _, err = push.communicate(timeout=60)
     assert push.returncode == 130
     if answered:
         said = "my-task has been pushed, and its creation continues; see"
@@ -211,7 +211,7 @@ def test_an_interrupt_during_a_silent_stream(kaggle: SimulatedKaggle, server: Si
     log = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url)
     _until(lambda: kaggle.calls["logs"] > 0)
     log.send_signal(signal.SIGINT)
-    _, err = log.communicate(timeout=20)
+    _, err = log.communicate(timeout=60)
     assert (log.returncode, b"Traceback" in err) == (130, False)
 
 
@@ -225,7 +225,7 @@ def test_a_closed_pipe_is_no_error(kaggle: SimulatedKaggle, server: SimulatedSer
     log.stdout.close()
     assert log.stderr is not None
     assert log.stderr.read() == b""
-    assert log.wait(20) == 141
+    assert log.wait(60) == 141
     log.stderr.close()
 
 
@@ -235,7 +235,7 @@ def test_any_locale(kaggle: SimulatedKaggle, server: SimulatedServer, locale: st
     kaggle.add_task("t")
     kaggle.add_run("t", "m", script("m", log=[(0.0, "é ✓\n")]))
     env = {"LANG": locale, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    out, _ = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url, **env).communicate(timeout=20)
+    out, _ = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url, **env).communicate(timeout=60)
     assert "é ✓\n═══ (1 lines) ═══" in out.decode("utf-8")
 
 
@@ -323,7 +323,7 @@ def test_a_terminal_sees_live_logs_together(kaggle: SimulatedKaggle, server: Sim
     assert apart.screen.history.count("═══ Logs for") == 2
 
 
-def _until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
+def _until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "it never happened"
@@ -337,7 +337,7 @@ def _on_terminal(keys: str, *words: str, **env: str) -> tuple[str, int]:
     os.close(terminal)
     shown = b"".join(_typed(screen, keys.encode()))
     os.close(screen)
-    return shown.decode().replace("\r\n", "\n"), run.wait(20)
+    return shown.decode().replace("\r\n", "\n"), run.wait(60)
 
 
 def _typed(screen: int, keys: bytes) -> Iterator[bytes]:

@@ -66,7 +66,7 @@ def finish(kaggle: SimulatedKaggle, **fields: Any) -> None:
 
 
 def until(seen: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not seen():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -91,7 +91,7 @@ def test_ctrl_c_once(started: Start, kaggle: SimulatedKaggle, sweep: Sweep) -> N
     process.send_signal(signal.SIGINT)
     said(process, "Interrupted: nothing more is scheduled")
     finish(kaggle)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "2 of 4 runs completed, 2 not scheduled" in out.decode()
     assert "To resume: fanbench sweep -o results" in err.decode()
@@ -106,7 +106,7 @@ def test_ctrl_c_when_all_is_scheduled(started: Start, kaggle: SimulatedKaggle) -
     process.send_signal(signal.SIGINT)
     said(process, "Either way, to resume: ")
     finish(kaggle)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "2 of 2 runs completed" in out.decode()
     assert "To resume" not in err.decode()
@@ -126,7 +126,7 @@ def test_stopped_now(
         process.send_signal(signal.SIGINT)
         said(process, "Interrupted:")  # two signals at once would count as one
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Stopped. To resume: fanbench sweep -o results" in err.decode()
     assert not list(Path("results").rglob("*.part"))
@@ -139,7 +139,7 @@ def test_ctrl_c_that_cancels(started: Start, kaggle: SimulatedKaggle, sweep: Swe
     """With --cancel-on-interrupt, Ctrl-C cancels the runs on the server, and the next sweep makes them again."""
     process = started("--cancel-on-interrupt")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "2 runs cancelled" in err.decode()
     assert [run.cancelled for run in kaggle.runs.values()] == [True, True]
@@ -156,7 +156,7 @@ def test_ctrl_c_while_runs_are_being_cancelled(started: Start, kaggle: Simulated
     process = started("--cancel", "all", "--deadline", "1")
     said(process, "nothing more is scheduled: deadline")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped. To resume: fanbench sweep -o results" in err.decode()
     finish(kaggle)
@@ -219,12 +219,12 @@ def test_the_page_beside_it(
         said(process, "Interrupted:")
         assert httpx.get(page).status_code == 200
         finish(kaggle)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     until_gone(page)
 
 
 def until_gone(page: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
             httpx.get(page)
@@ -242,7 +242,7 @@ def test_a_reader_that_goes_away(started: Start, kaggle: SimulatedKaggle) -> Non
     assert json.loads(process.stdout.readline())["event"] == "sweep_started"
     process.stdout.close()
     finish(kaggle)
-    assert process.wait(30) == 141
+    assert process.wait(60) == 141
     assert process.stderr.read() == b""
 
 
@@ -266,7 +266,7 @@ def test_a_reader_that_sleeps(unread: Start, kaggle: SimulatedKaggle, folder: Pa
     """The sweep continues while its reader sleeps, and no output is lost."""
     process = unread("--format", "jsonl")
     until(lambda: len([*(folder / "results").glob("*/*/*/*.log")]) == 4, process)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     events = [json.loads(line) for line in out.splitlines()]
     assert [events[at]["event"] for at in (0, -1)] == ["sweep_started", "sweep_ended"]
@@ -278,7 +278,7 @@ def test_stopped_while_the_reader_sleeps(unread: Start, folder: Path) -> None:
     process = unread("--format", "jsonl")
     until(lambda: len([*(folder / "results").glob("*/*/*/*.log")]) == 4, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
+    assert process.wait(60) == 143
 
 
 # --- On a terminal -------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_nobody_reads_the_table(started: Start, kaggle: SimulatedKaggle, folder:
     assert process.stdout is not None
     process.stdout.close()
     finish(kaggle)
-    assert process.wait(30) == 141
+    assert process.wait(60) == 141
     assert json.loads((folder / "results" / "summary.json").read_text())["ok"] is True
 
 
@@ -324,7 +324,7 @@ def test_ctrl_c_at_the_question(
     with on_terminal(server, "first.py", "-m", "a") as terminal:
         terminal.until(lambda screen: "Continue?" in screen)
         terminal.interrupt()
-        assert terminal.end(10) == 130
+        assert terminal.end() == 130
     assert not (folder / "results").exists()
 
 

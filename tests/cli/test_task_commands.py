@@ -747,7 +747,7 @@ def test_an_open_pipe_is_no_answer(server: SimulatedServer, folder: Path) -> Non
             stdin=read,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
     finally:

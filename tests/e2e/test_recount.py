@@ -15,7 +15,7 @@ from tests.e2e.answering_model import answering_model
 from tests.e2e.sdk_files import NotFetched, sdk_task_files
 from tests.local.server_process import run_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 #: One model that answers in the form that is asked for, always wrong, and one that knows half of the answers, and
 #: fails where a form is asked for.

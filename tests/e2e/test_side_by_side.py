@@ -32,7 +32,7 @@ from tests.e2e.command_lines import Ended, Fanbench, Kaggle, Program
 from tests.e2e.vendor_versions import PINNED, VERSIONS
 from tests.local.server_process import TASK, ServerProcess, run_server, task_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 
 class Difference(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that a test waits for what must happen."""
 
 

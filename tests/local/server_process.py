@@ -24,7 +24,7 @@ from tests.local.guarded_server import OPEN_FILES
 from tests.operations.fake_sdk import install_fake_sdk
 from tests.warm import Forked, warm_python
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 GUARDED = Path(__file__).with_name("guarded_server.py")
 
 SECRET = "a-secret-of-the-server"
@@ -139,7 +139,7 @@ def run_server(
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 @contextlib.contextmanager
@@ -225,7 +225,7 @@ def print_pid(expression: str = "os.getpid()") -> str:
 
 async def printed_pid(log: Path) -> int:
     """The process whose number in its own PID namespace a run prints with `print_pid`, as soon as it has."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             lines = log.read_text().splitlines(keepends=True) if log.exists() else []
             whole = [json.loads(line)["data"] for line in lines if line.endswith("\n")]

@@ -68,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def http(server: ServerProcess) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {server.address.token}"}
-    with httpx.Client(base_url=server.address.url, headers=headers, timeout=30) as http:
+    with httpx.Client(base_url=server.address.url, headers=headers, timeout=60) as http:
         yield http
 
 

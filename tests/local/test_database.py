@@ -171,7 +171,7 @@ async def test_a_server_stops_while_the_database_is_away(
             await client.schedule_runs("two-plus-two", ["slow"])
             await _running(client, "slow")
         own_postgres.stop()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await stop_server(data)
     said = (tmp_path / "data.out").read_text()
     assert "The database does not answer. The next server starts what has not ended" in said

@@ -150,7 +150,7 @@ async def test_the_next_server_has_the_options_of_the_last(tmp_path: Path) -> No
     assert f"with the options of the last `fanbench serve`: {kept} (it stops" in first.stderr
     assert {each.slug: each.aliases for each in versions if each.aliases} == {"four": ["*"]}
     assert f"There is no dataset me/others below {datasets}." in check.stderr
-    with run_server(data, "--judge", "test/four", runs=False), anyio.fail_after(20):
+    with run_server(data, "--judge", "test/four", runs=False), anyio.fail_after(60):
         while "apply" not in (said := (tmp_path / "my data.out").read_text()):
             await anyio.sleep(0.02)
     assert f"do not apply any more: --model-alias '*=test/four' --datasets '{datasets}'\n" in said

@@ -70,7 +70,7 @@ async def test_the_task_passes_on_the_scripted_model(documented: ServerProcess) 
             assert "RESULT:   1.0" in await log_text(client, done.id)
         token = await client.create_proxy_token()
     headers = {"authorization": f"Bearer {token.token}", "x-goog-api-key": token.token}
-    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=60) as http:
         await _check_streams(http)
         await _check_failures_and_usage(http)
 

@@ -148,7 +148,7 @@ async def http(proxy_server: ServerProcess) -> Any:
     async with proxy_server.client() as client:
         token = await client.create_proxy_token()
     headers = {"authorization": f"Bearer {token.token}", "x-goog-api-key": token.token}
-    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=60) as http:
         yield http
 
 
@@ -227,7 +227,7 @@ async def test_streams_of_an_upstream_release_their_slot(http: httpx.AsyncClient
         async with http.stream("POST", CHAT, json=body) as left:
             await anext(left.aiter_lines())
     upstream.body, upstream.headers = completion("whole"), {}
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         answer = await http.post(CHAT, json={**ASK, "model": "vendor/narrow"})
     assert answer.json()["choices"][0]["message"]["content"] == "whole"
 

@@ -91,7 +91,7 @@ class Asker:
 async def asking(client: Client) -> AsyncGenerator[Asker, None]:
     token = await client.create_proxy_token()
     headers = {"authorization": f"Bearer {token.token}", "x-goog-api-key": token.token}
-    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=token.base_uri, headers=headers, timeout=60) as http:
         yield Asker(http)
 
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 #: Milliseconds that a test waits for the page.
-PATIENCE = 30_000
+PATIENCE = 60_000
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ async def test_a_change_reaches_the_page(tmp_path: Path) -> None:
             params = {"generation": moment["generation"], "version": moment["version"]}
             async with client.stream("GET", "/api/events", params=params) as answer:
                 collect(tmp_path, journal, "sums", "good", [True], RunState.COMPLETED, 2)
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     patches = (
                         json.loads(line[6:])
                         async for line in answer.aiter_lines()

@@ -52,7 +52,7 @@ def test_it_serves_until_a_signal(folder: Path, number: signal.Signals) -> None:
         assert re.fullmatch(r"token=[\w-]{32}", address.fragment)
         assert httpx.get(f"http://{address.netloc}/").status_code == 200
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == "Ctrl-C ends the page.\n"
 
@@ -71,7 +71,7 @@ def test_it_ends_while_a_page_is_open(folder: Path, number: signal.Signals) -> N
             assert stream.status_code == 200
             process.send_signal(number)
             assert stream.read() == b"", "the stream ends as a whole answer does"
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == "Ctrl-C ends the page.\n"
 
@@ -81,7 +81,7 @@ def test_a_signal_ends_it_before_its_parent(folder: Path) -> None:
     with start(folder, "--with-parent", stdin=subprocess.PIPE) as process:
         assert first_line(process).startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
@@ -92,7 +92,7 @@ def test_it_ends_with_its_parent(folder: Path) -> None:
         assert first_line(process).startswith("http://127.0.0.1:")
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_port_that_is_taken(folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_port_that_is_taken(folder: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with start(folder, "--port", str(taken.getsockname()[1])) as process:
-            assert process.wait(20) == 2
+            assert process.wait(60) == 2
             assert process.stderr is not None
             text = process.stderr.read()
     assert re.search(r"error: Cannot listen on port \d+: .*\nhint: Add --port 0\.", text)

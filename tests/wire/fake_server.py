@@ -159,7 +159,7 @@ class FakeServer:
     def wait_until_open(self, number: int) -> None:
         """Block until this many requests are being answered at once."""
         with self._lock:
-            self._lock.wait_for(lambda: self.open >= number, timeout=10)
+            self._lock.wait_for(lambda: self.open >= number, timeout=60)
 
     def wait(self, seconds: float) -> None:
         self._stopped.wait(seconds)

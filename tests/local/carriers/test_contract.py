@@ -19,8 +19,7 @@ from .jobs import SLEEPERS, Record, carry_out, job_of, new_marker, none_left, sl
 from .ray_cluster import SECRETS
 from .rigs import RayRig, Rig, driver_of
 
-# A cluster has three times a minute to start.
-pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 
 async def test_a_run_is_brought_back_whole(rig: Rig) -> None:
