@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["Forked", "WarmPython", "warm_python"]
+__all__ = ["Forked", "WarmPython", "start", "warm_python"]
 
 _REQUEST_BYTES = 1 << 18
 """More than the arguments and the environment of a program are."""
@@ -80,40 +80,24 @@ class Forked:
 class WarmPython:
     """A Python that has called the `preload()` of a program."""
 
-    def __init__(self, program: Path, python: str = sys.executable) -> None:
-        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(
+        self, program: Path, python: str = sys.executable, environment: Mapping[str, str] = _ENVIRONMENT
+    ) -> None:
+        self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [python, __file__, str(theirs.fileno()), str(program)]
         with theirs:
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_ENVIRONMENT
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
             )
+        atexit.register(self.close)
 
-    def start(
-        self,
-        words: Sequence[str],
-        *,
-        folder: Path,
-        environment: Mapping[str, str],
-        out: int,
-        err: int,
-        terminal: int | None = None,
-    ) -> Forked:
-        """Start the program with these arguments, and two descriptors for its output.
-
-        Its stdin is empty, or the terminal by which it is controlled.
-        """
-        ours, theirs = socket.socketpair()
-        with ours, theirs, open(os.devnull, "rb") as nothing:
-            controlled = terminal is not None
-            request = json.dumps([list(words), str(folder), dict(environment), controlled]).encode()
-            stdin = nothing.fileno() if terminal is None else terminal
-            socket.send_fds(self._requests, [request], [stdin, out, err, theirs.fileno()])
-            theirs.close()
-            return Forked(ours)
+    def start(self, words: Sequence[str], **request: Any) -> Forked:
+        """Start the program: see the function `start`."""
+        return start(self.requests, words, **request)
 
     def close(self) -> None:
         """End it. It waits for the programs that it has started, but not long for one that a failed test has left."""
-        self._requests.close()
+        self.requests.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -121,12 +105,35 @@ class WarmPython:
             self._process.wait()
 
 
+def start(
+    requests: socket.socket,
+    words: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    out: int,
+    err: int,
+    stdin: int | None = None,
+    controlled: bool = False,
+) -> Forked:
+    """Start the program of a `WarmPython`, which any process can that has its `requests`.
+
+    It gets these arguments, and descriptors for its streams; its stdin is empty by default. With `controlled`, that is
+    the terminal from which Ctrl-C reaches it.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(os.devnull, "rb") as nothing:
+        request = json.dumps([list(words), str(folder), dict(environment), controlled]).encode()
+        first = nothing.fileno() if stdin is None else stdin
+        socket.send_fds(requests, [request], [first, out, err, theirs.fileno()])
+        theirs.close()
+        return Forked(ours)
+
+
 @cache
 def warm_python(program: Path, python: str = sys.executable) -> WarmPython:
     """The Python for `program` that all tests of this process share."""
-    warm = WarmPython(program, python)
-    atexit.register(warm.close)
-    return warm
+    return WarmPython(program, python)
 
 
 def _serve(requests: socket.socket, program: dict[str, Any]) -> None:

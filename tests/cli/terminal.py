@@ -248,7 +248,8 @@ def start_on_terminal(
         environment={**os.environ, **env},
         out=terminal if stdout is None else stdout,
         err=terminal,
-        terminal=terminal,
+        stdin=terminal,
+        controlled=True,
     )
 
 

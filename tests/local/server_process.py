@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -17,15 +18,17 @@ import pytest
 
 from fanbench import Client, NotFound, resolve_config
 from fanbench.local.address import LocalServer, find_server
+from fanbench.local.executor.environment import forkserver_environment
 from fanbench.local.executor.lifetime import children
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, Run, Task
 from tests.local.guarded_server import OPEN_FILES
 from tests.operations.fake_sdk import install_fake_sdk
-from tests.warm import Forked, warm_python
+from tests.warm import Forked, WarmPython, warm_python
 
 START_SECONDS = 60.0
 GUARDED = Path(__file__).with_name("guarded_server.py")
+FORKSERVER = Path(__file__).with_name("warm_forkserver.py")
 
 SECRET = "a-secret-of-the-server"
 """In the environment of every test server."""
@@ -133,6 +136,7 @@ def run_server(
             environment=environment,
             out=output.fileno(),
             err=output.fileno(),
+            stdin=_requests_to_sdk() if runs else None,
         )
     try:
         yield ServerProcess(data, process, _wait_until_up(data, process))
@@ -149,6 +153,16 @@ def run_server_with_fake_sdk(folder: Path, *options: str) -> Iterator[ServerProc
         install_fake_sdk(folder, monkeypatch)
         with run_server(folder / "data", *options) as server:
             yield server
+
+
+def _requests_to_sdk() -> int | None:
+    """What a server that imports the real SDK has as stdin, so that it need not: see `warm_forkserver`."""
+    return None if "PYTHONPATH" in os.environ else _sdk().requests.fileno()
+
+
+@cache
+def _sdk() -> WarmPython:
+    return WarmPython(FORKSERVER, environment=forkserver_environment())
 
 
 def _wait_until_up(data: Path, process: Forked) -> LocalServer:
