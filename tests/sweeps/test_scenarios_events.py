@@ -10,6 +10,8 @@ import pytest
 from fanbench.sweeps.attempts import Phase, PlannedRun
 from fanbench.sweeps.engine import Engine
 from fanbench.sweeps.events import (
+    FetchFailed,
+    LookFailed,
     RetryPlanned,
     RunMissing,
     RunSkipped,
@@ -139,3 +141,12 @@ def test_errors_are_one_line() -> None:
         "t m: missing: schedule: ValueError: 1 mistake",
         "t: failed, so its runs are missing: ValueError: 1 mistake",
     ]
+
+
+def test_a_sentence_within_a_line_has_no_period() -> None:
+    """What an error says is followed by when the next try is, as one line."""
+    run = PlannedRun("sums", "m", 1)
+    looked = LookFailed("sums", "The server has no answer.", 2.0)
+    fetched = FetchFailed(run, 1, "log", "The server has no answer.", 2.0)
+    assert looked.text == "sums: The server has no answer; looking again in 2 s"
+    assert fetched.text == "sums m: log: The server has no answer; next try in 2 s"

@@ -171,7 +171,7 @@ class LookFailed(_OwnEvent, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.task}: {error_line(self.error)}; looking again in {duration(self.pause)}"
+        return f"{self.task}: {error_line(self.error).removesuffix('.')}; looking again in {duration(self.pause)}"
 
 
 class TaskPreparationFailed(_OwnEvent, frozen=True, tag="task_failed"):
@@ -360,7 +360,8 @@ class FetchFailed(RunEvent, frozen=True):
 
     @property
     def text(self) -> str:
-        return f"{self.label}: {self.stage}: {error_line(self.error)}; next try in {duration(self.pause)}"
+        reason = error_line(self.error).removesuffix(".")
+        return f"{self.label}: {self.stage}: {reason}; next try in {duration(self.pause)}"
 
 
 class RunMissing(RunEvent, frozen=True):
