@@ -60,9 +60,9 @@ def test_a_server_that_does_not_answer_is_named(
     cli: Cli, kaggle: SimulatedKaggle, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that has no answer yet is said once, before its time is over; with -q nothing is."""
-    monkeypatch.setattr(session, "_SILENCE", 0.2)
+    monkeypatch.setattr(session, "_SILENCE", 0.1)
     kaggle.add_task("t")
     kaggle.add_model("a")
-    kaggle.change(latency=0.8)
+    kaggle.change(latency=0.4)
     assert cli(*words).stderr.count("to answer...") == 1
     assert "to answer..." not in cli(*words, "-q").stderr
