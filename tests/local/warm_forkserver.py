@@ -1,6 +1,6 @@
-"""The parent of runs of local servers, for `tests.warm`: all servers of a test process share one import of the SDK.
+"""The parent of the runs of local servers, for `tests.warm`: all servers share one import of the SDK.
 
-`sdk_parent` is what a server that `guarded_server` makes has as stdin: a socket for requests to such a Python.
+A server has a socket for requests to it as stdin; see `share_the_sdk` in `guarded_server.py`.
 """
 
 from __future__ import annotations
