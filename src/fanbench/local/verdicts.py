@@ -18,7 +18,7 @@ import msgspec
 
 from fanbench._util.text import error_line, last_line, without_surrogates
 from fanbench.local.carriers.job import Outcome, RunFile
-from fanbench.local.executor.job import Exit, NotebookOutcome
+from fanbench.local.executor.job import CANNOT_WRITE, Exit, NotebookOutcome
 from fanbench.local.executor.mounts import NO_KAGGLE_FOLDER
 from fanbench.local.leftovers import read_regular, regular_files
 from fanbench.local.logs import last_lines
@@ -57,6 +57,8 @@ def failure_of(outcome: NotebookOutcome | None, exit_: Exit, time_limit: float |
         return f"Timed out: the run was stopped after {time_limit:g} s (the server's --run-timeout)."
     if outcome is not None:
         return outcome.error
+    if exit_.code == CANNOT_WRITE:
+        return "The outcome of the run could not be written: there may be no room for its files."
     cause = f"ended with exit code {exit_.code}"
     if exit_.code < 0:
         try:

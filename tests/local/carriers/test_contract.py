@@ -68,6 +68,14 @@ async def test_an_output_that_cannot_be_uploaded(rig: Rig, tmp_path: Path) -> No
     assert record.text() == b"1\n"
 
 
+async def test_an_outcome_that_cannot_be_written(rig: Rig) -> None:
+    """A run that leaves no room for the report on itself has failed for that reason."""
+    code = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    outcome, _ = await carry_out(rig, job_of(code))
+    assert outcome.failure is not None
+    assert outcome.failure.startswith("The outcome of the run could not be written")
+
+
 async def test_a_notebook_that_fails(rig: Rig) -> None:
     """The outcome has the traceback of the cell that raised."""
     outcome, record = await carry_out(rig, job_of("print('before')\nraise ValueError('no')"))

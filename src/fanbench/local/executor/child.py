@@ -19,7 +19,7 @@ import msgspec
 
 from fanbench._util import files
 from fanbench._util.text import without_surrogates
-from fanbench.local.executor.job import Job, NotebookOutcome
+from fanbench.local.executor.job import CANNOT_WRITE, Job, NotebookOutcome
 from fanbench.local.executor.lifetime import exit_without_cleanup
 from fanbench.local.executor.notebook import format_failure, run_notebook
 from fanbench.local.executor.sdk import Kit, make_kit, point_at_environment
@@ -46,7 +46,10 @@ def run_job(job: Job, kit: Kit) -> int:
         _report(job, NotebookOutcome(error=error, choice=kit.shell.choice))
         files.write(Path(job.folder, "executed.ipynb"), json.dumps(notebook), durable=False)
     except BaseException as failure:  # noqa: BLE001 - the server must learn of it, whatever it is
-        _report(job, NotebookOutcome(error=without_surrogates(format_failure(failure))))
+        try:
+            _report(job, NotebookOutcome(error=without_surrogates(format_failure(failure))))
+        except OSError:
+            return CANNOT_WRITE
         return 70
     return 0 if error is None else 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Choice", "Exit", "Job", "NotebookOutcome"]
+__all__ = ["CANNOT_WRITE", "Choice", "Exit", "Job", "NotebookOutcome"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +77,10 @@ class NotebookOutcome(msgspec.Struct, frozen=True, kw_only=True):
     choice: Choice | None = None
     sdk_failure: str | None = None
     """The traceback of the SDK's import, if that failed."""
+
+
+CANNOT_WRITE = 74
+"""The exit code of a process that could not write its outcome: EX_IOERR."""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
