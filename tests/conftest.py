@@ -7,8 +7,9 @@ import importlib
 import os
 import pkgutil
 import sys
+from collections.abc import Generator
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -24,6 +25,23 @@ gc.disable()
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape lone surrogates in what tests log and print: they would end the process of xdist that reports them."""
+    return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _encodable(each) for key, each in value.items()}
+        case list() | tuple():
+            return type(value)(_encodable(each) for each in value)
+    return value
 
 
 # anyio imports its modules on demand, and pytest parses every module it imports, to rewrite its assertions. That must
