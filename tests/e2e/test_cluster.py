@@ -56,7 +56,7 @@ async def test_a_sweep_whose_machine_dies(tmp_path: Path, monkeypatch: pytest.Mo
                 command += ["--local", "--data", str(server.data)]
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(sweep, command)
-                    await kill_a_busy_node(nodes, runs)
+                    await replace_the_busy_node(nodes, runs)
                 async with server.client() as client:
                     found = [
                         (task, run.model_version_slug, run.state.label)
@@ -84,10 +84,11 @@ async def sweep(command: list[str]) -> None:
     print(done.stdout.decode())
 
 
-async def kill_a_busy_node(nodes: RayNodes, logs: Path) -> None:
-    """Kill the node of a worker that carries out a run, once all pushes are done and a run has begun."""
+async def replace_the_busy_node(nodes: RayNodes, logs: Path) -> None:
+    """Kill the only node that carries out runs, once all pushes are done and a run has begun, and add another."""
     while not [*logs.glob("[0-9]*.jsonl")]:
         await anyio.sleep(0.02)
     while not (workers := nodes.workers()):
         await anyio.sleep(0.005)
     await nodes.kill(nodes.node_of(workers[0]))
+    await nodes.add()
