@@ -19,7 +19,7 @@ from .jobs import Record, job_of, new_marker, none_left, sleeping
 from .ray_cluster import RayNodes
 from .rigs import driver_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def no_output(_name: str) -> Path | None:
