@@ -17,14 +17,15 @@ from tests.e2e.sdk_files import NotFetched, sdk_task_files
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-#: Judges, tables of data, and tools.
-CHOSEN = [
-    "examples-assess_with_a_judge.py",
+#: Judges and tools.
+CHOSEN = ["examples-assess_with_a_judge.py", "examples-prompt_with_tools.py"]
+#: Tables of data, the SDK's other client, tasks of tasks, and one without anything.
+MORE = [
     "examples-dataset_evaluation.py",
-    "examples-prompt_with_tools.py",
+    "examples-multiply_genai.py",
+    "examples-simple_task.py",
+    "guides-cryptography.py",
 ]
-#: The SDK's other client, tasks of tasks, and one without anything.
-MORE = ["examples-multiply_genai.py", "examples-simple_task.py", "guides-cryptography.py"]
 
 
 @pytest.mark.parametrize(
