@@ -45,7 +45,7 @@ def test_commands_on_the_data_folder_get_its_flag() -> None:
 
 def test_a_folder_in_a_hint_is_not_named_again() -> None:
     """A hint that was written where the folder is known has its absolute path, and keeps it."""
-    hint = "Run `fanbench serve --data /work/d` with the options that runs need."
+    hint = "Run `fanbench serve --data /srv/d` with the options that runs need."
     assert Settings(local=True, data=Path("d")).on_this_server(hint) == hint
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -143,26 +143,10 @@ async def run_tasks(
         # Before anything is scheduled: not all tasks are run on agents.
         checks = [partial(_refuse_misfit, client, slug, choice) for slug in slugs]
         await gather(checks, limit=limit)
-    launches: list[Launch] = []
-    failures: list[TaskFailed] = []
-
-    def absorb(ended: tuple[str, Launch | FanbenchError]) -> None:
-        slug, outcome = ended
-        if isinstance(outcome, Launch):
-            launches.append(outcome)
-            emit(Launched(outcome))
-        else:
-            failures.append(TaskFailed(slug, outcome))
-            emit(failures[-1])
-
-    in_order = InOrder(absorb)
     queue = RunQueue(client, enqueue, by_queue, emit)
     list_before = until != "scheduled"
-    jobs = [
-        partial(schedule, client, queue, slug, choice, judge=judging, list_before=list_before, emit=emit)
-        for slug in slugs
-    ]
-    await settle(jobs, limit=limit, done=lambda index, outcome: in_order(index, (slugs[index], outcome)))
+    job = partial(schedule, client, queue, choice=choice, judge=judging, list_before=list_before, emit=emit)
+    launches, failures = await _launch(slugs, job, limit, emit)
     if failures and len(slugs) == 1:
         raise failures[0].error
     runs: list[Run] = []
@@ -177,6 +161,28 @@ async def run_tasks(
             client, *selections, timeout=timeout, poll_interval=poll_interval, logs=logs, emit=emit
         )
     return RunReport(tuple(launches), tuple(failures), tuple(runs))
+
+
+async def _launch(
+    slugs: Sequence[str], schedule_task: Callable[[str], Awaitable[Launch]], limit: int, emit: Emit
+) -> tuple[list[Launch], list[TaskFailed]]:
+    """Schedule all tasks at once, and emit what came of them in their order."""
+    launches: list[Launch] = []
+    failures: list[TaskFailed] = []
+
+    def absorb(ended: tuple[str, Launch | FanbenchError]) -> None:
+        slug, outcome = ended
+        if isinstance(outcome, Launch):
+            launches.append(outcome)
+            emit(Launched(outcome))
+        else:
+            failures.append(TaskFailed(slug, outcome))
+            emit(failures[-1])
+
+    in_order = InOrder(absorb)
+    jobs = [partial(schedule_task, slug) for slug in slugs]
+    await settle(jobs, limit=limit, done=lambda index, outcome: in_order(index, (slugs[index], outcome)))
+    return launches, failures
 
 
 async def schedule(
