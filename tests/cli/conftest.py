@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from fanbench.cli.app import root
 from fanbench.testing import RunScript, Scenario, ScriptOf, SimulatedKaggle, SimulatedServer, serve
 from fanbench.wire.messages import RunState
+from fanbench.wire.retry import RetryPolicy
 from tests.ctrl_c import obeyed_ctrl_c
 
 TASK = """\
@@ -105,6 +106,13 @@ def cli(folder: Path, server: SimulatedServer, monkeypatch: pytest.MonkeyPatch) 
         return result
 
     return call
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat failed calls as often as usual, but at once."""
+    delay = RetryPolicy.delay_after
+    monkeypatch.setattr(RetryPolicy, "delay_after", lambda *given: delay(*given) and 0.0)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 from fanbench.cli.app import root
 from fanbench.testing import SimulatedKaggle, serve
-from fanbench.wire import retry
 from fanbench.wire.messages import BenchmarkResult, Leaderboard
 from tests.cli.conftest import Cli, script
 from tests.cli.test_account_commands import row
@@ -23,6 +22,7 @@ RUN = ["tasks", "run", "t"]
 PUSH = ["tasks", "push", "my-task", "-f", "task.py"]
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -171,6 +171,7 @@ def test_bad_input(
     assert sorted(os.listdir()) == before
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -186,7 +187,6 @@ def test_refusals_of_the_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, code: int
 ) -> None:
     """Each kind of refusal has its exit code, and the error names the call."""
-    monkeypatch.setattr(retry, "_UNREADABLE_PAUSE", 0.0)
     with FakeServer({"ListBenchmarkTasks": [answer]}) as server:
         monkeypatch.setenv("FANBENCH_ENDPOINT", server.url)
         result = CliRunner().invoke(root, ["tasks", "list"])

@@ -16,7 +16,6 @@ from click.testing import CliRunner, Result
 from fanbench.cli.app import root
 from fanbench.cli.redact import hide, redact
 from fanbench.testing import SimulatedKaggle
-from fanbench.wire import retry
 from tests.cli.conftest import Cli
 from tests.wire.fake_server import Answer, FakeServer, Request, problem
 
@@ -86,6 +85,7 @@ def everything(result: Result) -> str:
     return result.output + Path("log").read_text()
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("answer", [parrot, broken])
 @pytest.mark.parametrize(
     "words", ["tasks list", "tasks status a b", "quota --format json", "doctor", "init -y"]
@@ -97,7 +97,6 @@ def test_no_secret_is_printed(
     words: str,
 ) -> None:
     """No secret is printed, however it is given, whatever the server does with it, and with any verbosity."""
-    monkeypatch.setattr(retry, "_UNREADABLE_PAUSE", 0.0)
     if words == "doctor":
         without_slow_checks(monkeypatch)
     monkeypatch.setenv("FANBENCH_DEBUG", "1")
