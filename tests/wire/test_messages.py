@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kagglesdk.benchmarks.types import (
     benchmark_enums,
@@ -80,6 +80,9 @@ ENUMS = [
 # The newest web answer has the first, the local server has the second, our client adds the third.
 OURS_ONLY = {"invalidDatasetSources", "aliases", "content", "effort"}
 
+# There are 33 classes, and the SDK takes milliseconds for each example.
+QUARTER = settings(max_examples=settings().max_examples // 4)
+
 milliseconds = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)).map(
     lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000)
 )
@@ -130,6 +133,7 @@ def unknown_fields(data: Any, theirs: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("mine", "theirs"), REQUESTS)
+@QUARTER
 @given(data=st.data())
 def test_the_vendor_understands_our_requests(mine: type[Message], theirs: Any, data: st.DataObject) -> None:
     """The SDK's class knows each field of every request but our own additions, and would send the same."""
@@ -153,6 +157,7 @@ def test_the_log_request_has_one_field() -> None:
 
 
 @pytest.mark.parametrize(("mine", "theirs"), ANSWERS)
+@QUARTER
 @given(data=st.data())
 def test_we_understand_the_vendors_answers(mine: type[Message], theirs: Any, data: st.DataObject) -> None:
     """An answer keeps its meaning when the SDK's class has read and written it."""
