@@ -30,6 +30,9 @@ from tests.operations.fake_sdk import install_fake_sdk, task_text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
+# What waits for processes, and stops them, is tried on both event loops. What files do and leave does not depend on it.
+on_both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
 MODELS = [model("four", proxy="test/four"), model("five", proxy="test/five@1")]
 
 
@@ -43,6 +46,11 @@ class Server(SimulatedKaggle):
 
 def server() -> Server:
     return Server(INSTANT, models=MODELS)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture
@@ -80,6 +88,7 @@ USE = "import red_fox, subprocess\ncode = 'import red_fox; print(red_fox.VERSION
 USE += "print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout)\n"
 
 
+@on_both_loops
 async def test_a_file_has_the_packages_of_its_metadata(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +126,7 @@ async def test_packages_that_cannot_be_installed_fail_the_file(
 # --- How a file is run --------------------------------------------------------------------------------------
 
 
+@on_both_loops
 async def test_a_file_that_records_a_result_passes(place: Path) -> None:
     """A trial of a file that records a result has the result, the model and the time."""
     trial = await trial_of(place, task_text("return 0.5"))
@@ -246,6 +256,7 @@ async def test_a_file_that_raises(place: Path) -> None:
     assert trial.tail[-1] == "KeyError: 'lost'"
 
 
+@on_both_loops
 async def test_a_file_that_exits(place: Path) -> None:
     """The exit code, or the signal, of a file that exits is reported."""
     assert (await trial_of(place, task_text(after="sys.exit(7)"))).exit_code == 7
@@ -331,6 +342,7 @@ async def test_a_file_is_stopped_at_the_time_limit(place: Path) -> None:
     assert 2 <= trial.seconds < 60
 
 
+@on_both_loops
 async def test_a_file_that_ignores_the_stop_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that ignores the request to stop is killed after a grace period."""
     monkeypatch.setattr("fanbench.local.executor.supervise.GRACE", 0.1)
@@ -346,6 +358,7 @@ print(child.pid, flush=True)
 """
 
 
+@on_both_loops
 async def test_no_process_is_left(place: Path) -> None:
     """After the end no process is left, not even one in its own session that holds the output open."""
     trial = await trial_of(place, task_text(after=CHILD))
@@ -353,6 +366,7 @@ async def test_no_process_is_left(place: Path) -> None:
     assert await ends(int(trial.tail[0]))
 
 
+@on_both_loops
 async def test_no_process_is_left_by_a_cancellation(place: Path) -> None:
     """After a cancellation neither a process nor a folder is left."""
     (place / "task.py").write_text(
@@ -395,6 +409,7 @@ def _lives(pid: int) -> bool:
 # --- Several, tokens, what is kept --------------------------------------------------------------------------
 
 
+@on_both_loops
 async def test_several_files_share_a_token_and_keep_their_order(place: Path, reported: Reported) -> None:
     """Files run side by side within the limit, and one that fails does not affect the others."""
     meet = """\
@@ -423,6 +438,7 @@ return 1.0
 """
 
 
+@on_both_loops
 async def test_a_refused_token_is_replaced_and_the_file_run_once_more(place: Path) -> None:
     """A file whose token is refused is run again with a new one, and nothing is left of the first attempt."""
     client = server()
@@ -448,6 +464,7 @@ async def test_a_refused_token_fails_the_file(place: Path) -> None:
     assert outcome.hint
 
 
+@on_both_loops
 async def test_files_and_output_are_kept(place: Path) -> None:
     """Files and output are kept in a folder named after the file; a later trial gets a folder of its own."""
     text = task_text(after="print('reported')\nopen('more.txt', 'w').close()")
