@@ -227,7 +227,7 @@ def test_the_installed_sdk_agrees(tmp_path: Path) -> None:
 
 
 @with_sdk
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_previous_sdk_agrees(tmp_path: Path) -> None:
     """The SDK's previous version agrees as well, on what the installed one needs."""
     pip = [
