@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,21 @@ import pytest
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "examples/test_my_pipeline.py"
 
 
-def passed(folder: Path, text: str) -> int:
-    """Run the tests in `text` in an empty folder, as a user would, and return how many pass. All must pass."""
-    (folder / "test_copy.py").write_text(text)
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
+    """How many tests of each file pass, run in an empty folder, as a user would. All must pass."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("testing", "faults"):
+        text = (REPOSITORY / f"docs/{name}.md").read_text()
+        blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        (folder / f"test_{name}.py").write_text("\n\n".join(blocks))
+    shutil.copy(EXAMPLE, folder)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FANBENCH_")}
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_copy.py"],
+        [sys.executable, "-m", "pytest", "-q", "-rp", "-W", "error", "-p", "no:cacheprovider"],
         cwd=folder,
         env={**environment, "HOME": str(folder)},
         capture_output=True,
@@ -28,24 +37,19 @@ def passed(folder: Path, text: str) -> int:
         timeout=110,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    found = re.search(r"(\d+) passed", ended.stdout)
-    assert found is not None
-    return int(found[1])
+    return Counter(re.findall(r"^PASSED (\w+\.py)::", ended.stdout, re.MULTILINE))
 
 
-@pytest.mark.parametrize(("page", "tests"), [("testing.md", 5), ("faults.md", 1)])
-def test_the_page(page: str, tests: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "tests"), [("testing", 5), ("faults", 1)])
+def test_the_page(page: str, tests: int, passed: Counter[str]) -> None:
     """The Python blocks of the page form one test module that passes."""
-    text = (REPOSITORY / "docs" / page).read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert passed(tmp_path, "\n\n".join(blocks)) == tests
+    assert passed[f"test_{page}.py"] == tests
 
 
-def test_the_example(tmp_path: Path) -> None:
+def test_the_example(passed: Counter[str]) -> None:
     """The example passes as a test module, and its docstring has the command that runs it."""
-    text = (REPOSITORY / "examples/test_my_pipeline.py").read_text()
-    assert "pytest examples/test_my_pipeline.py" in text
-    assert passed(tmp_path, text) == 2
+    assert "pytest examples/test_my_pipeline.py" in EXAMPLE.read_text()
+    assert passed[EXAMPLE.name] == 2
 
 
 def test_the_page_names_every_field() -> None:
