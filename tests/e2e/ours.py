@@ -16,7 +16,7 @@ def preload() -> None:
     import anyio._backends._asyncio  # noqa: F401
     import httpcore  # noqa: F401
 
-    for name in ("cli", "operations", "tasks", "wire"):
+    for name in ("cli", "operations", "tasks", "view", "wire"):
         package = importlib.import_module(f"{fanbench.__name__}.{name}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)

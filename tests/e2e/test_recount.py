@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from tests.e2e import recount
 from tests.e2e.answering_model import answering_model
+from tests.e2e.command_lines import Fanbench
 from tests.e2e.sdk_files import NotFetched, sdk_task_files
 from tests.local.server_process import run_server
 
@@ -56,8 +56,8 @@ SUMMARY_ONLY = {"attempt", "attempts", "status", "error", "output", "log", "mode
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep of the tasks on both models, twice."""
+def fanbench(tmp_path_factory: pytest.TempPathFactory) -> Fanbench:
+    """The command line in the folder of a sweep of the tasks on both models, twice."""
     try:
         files = {path.stem: path for path in sdk_task_files(Path(sys.prefix) / "sdk-files")}
     except NotFetched as reason:
@@ -71,11 +71,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "sweep.toml").write_text("\n".join(tables))
     options = ["-m", A, "-m", B, "--repeats", "2", "--judge", A, "-y", "-q", "-o", "out"]
     with answering_model() as url, run_server(top / "data", models=MODELS.format(url=url)) as server:
-        place = ["--endpoint", server.address.url, "--token", server.address.token]
-        ended = run("sweep", "sweep.toml", *options, *place, cwd=top)
-    # Of each repeat, one run errored.
-    assert ended.returncode == 1, ended.stderr
-    return top / "out"
+        fanbench = Fanbench(server.address, top)
+        # Of each repeat, one run errored.
+        fanbench("sweep", "sweep.toml", *options, code=1)
+    return fanbench
+
+
+@pytest.fixture(scope="module")
+def folder(fanbench: Fanbench) -> Path:
+    return fanbench.folder / "out"
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +87,10 @@ def counted(folder: Path) -> recount.Recount:
     return recount.Recount(folder)
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fanbench", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-
-
-def records(folder: Path, *words: str) -> list[dict[str, Any]]:
-    shown = run(*words, "--format", "json", cwd=folder.parent)
-    assert shown.returncode == 0, shown.stderr
-    found: list[dict[str, Any]] = json.loads(shown.stdout)
+def records(fanbench: Fanbench, *words: str) -> list[dict[str, Any]]:
+    shown = fanbench.run(*words, "--format", "json")
+    assert shown.code == 0, shown.err
+    found: list[dict[str, Any]] = json.loads(shown.out)
     return found
 
 
@@ -139,9 +138,9 @@ def test_the_summary(folder: Path, counted: recount.Recount) -> None:
     same({name: summary[name] for name in totals}, totals)
 
 
-def test_results(folder: Path, counted: recount.Recount) -> None:
+def test_results(fanbench: Fanbench, folder: Path, counted: recount.Recount) -> None:
     """Every record of `results` is that of the run files."""
-    found = {record["run_id"]: record for record in records(folder, "results", "out")}
+    found = {record["run_id"]: record for record in records(fanbench, "results", "out")}
     assert len(found) == len(counted.runs) == 24
     for one in counted.runs:
         expected = result(counted, one) | {name: one[name] for name in ("rows", "rows_errored", "state")}
@@ -152,10 +151,10 @@ def test_results(folder: Path, counted: recount.Recount) -> None:
         same(found[one["run_id"]], expected, "content", "definition", "error", "server_result")
 
 
-def test_items(folder: Path, counted: recount.Recount) -> None:
+def test_items(fanbench: Fanbench, folder: Path, counted: recount.Recount) -> None:
     """Every item of `results --items` is that of the run files."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for record in records(folder, "results", "out", "--items"):
+    for record in records(fanbench, "results", "out", "--items"):
         found.setdefault(record["run_id"], []).append(record)
     for one in counted.runs:
         shown = sorted(found[one["run_id"]], key=lambda record: record["started"])
@@ -181,19 +180,19 @@ def test_items(folder: Path, counted: recount.Recount) -> None:
     assert len(named) == len({(one["task"], item["item"]) for one in counted.runs for item in one["items"]})
 
 
-def test_the_leaderboard(folder: Path, counted: recount.Recount) -> None:
+def test_the_leaderboard(fanbench: Fanbench, counted: recount.Recount) -> None:
     """Scores, intervals, coverage, costs, times and pass rates are those of the items."""
-    found = {record["model"]: record for record in records(folder, "leaderboard", "out", "-k", "2")}
+    found = {record["model"]: record for record in records(fanbench, "leaderboard", "out", "-k", "2")}
     for expected in counted.leaderboard([*filter(counted.bounded, counted.tasks)], 2):
         same(found[expected["model"]], expected, "rank_low", "rank_high", "efficient", "by_server")
     assert (found[A]["rank_low"], found[A]["rank_high"], found[B]["rank_low"]) == (1, 1, None)
 
 
-def test_ranks(folder: Path, counted: recount.Recount) -> None:
+def test_ranks(fanbench: Fanbench, counted: recount.Recount) -> None:
     """On the tasks of which both models have scores, they are ranked as their comparison says."""
     compared, whole = counted.compare(A, B)
     tasks = [record["task"] for record in compared]
-    found = records(folder, "leaderboard", *(f"out/{task}" for task in tasks))
+    found = records(fanbench, "leaderboard", *(f"out/{task}" for task in tasks))
     assert [record["model"] for record in found] == [B, A]
     for expected in counted.leaderboard(tasks):
         record = found[expected["model"] == A]
@@ -202,11 +201,11 @@ def test_ranks(folder: Path, counted: recount.Recount) -> None:
     assert {(record["rank_low"], record["rank_high"]) for record in found} == {(1, 2)}
 
 
-def test_compare(folder: Path, counted: recount.Recount) -> None:
+def test_compare(fanbench: Fanbench, counted: recount.Recount) -> None:
     """The differences of both models, task by task and overall, are those of the items."""
     *tasks, overall = (
         record
-        for record in records(folder, "compare", "out", A, B)
+        for record in records(fanbench, "compare", "out", A, B)
         if record["status"] in ("compared", "overall")
     )
     expected, whole = counted.compare(A, B)
