@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -28,6 +29,13 @@ BAD = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)></svg>"
     "\x1b]8;;https://evil.example\x07link\x1b]8;;\x07\u202eevil\u2066"
 )
+#: What a window has where nothing else is wished.
+MEDIA = {
+    "media": "screen",
+    "color_scheme": "light",
+    "reduced_motion": "no-preference",
+    "forced_colors": "none",
+}
 #: An image of one pixel.
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -35,27 +43,37 @@ Open = Callable[..., Page]
 
 
 class Tabs:
-    """One tab of the browser for each way to look at the page, and what is wrong with what it shows."""
+    """One tab of the browser for each kind of window, and what is wrong with what it shows."""
 
     def __init__(self, browser: Browser) -> None:
         self.browser = browser
         self.pages: dict[str, Page] = {}
         self.complaints: list[str] = []
 
-    def open(self, file: Path, address: str = "matrix", **options: Any) -> Page:
+    def open(
+        self,
+        file: Path,
+        address: str = "matrix",
+        *,
+        size: tuple[int, int] = (1280, 800),
+        media: Mapping[str, Any] = MappingProxyType({}),
+        **options: bool,
+    ) -> Page:
+        """Show an address of a file, in a window with `options`, of this size, and with these media features."""
         if str(options) not in self.pages:
             self.pages[str(options)] = self._new(options)
         page = self.pages[str(options)]
         # Only another page than this one is loaded anew.
         page.goto("about:blank")
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.emulate_media(**{**MEDIA, **media})
         page.goto(f"{file.as_uri()}#/{address}")
         page.evaluate("localStorage.clear()")
         expect(page.locator("main > *")).to_be_visible()
         return page
 
     def _new(self, options: dict[str, Any]) -> Page:
-        context = self.browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        page = context.new_page()
+        page = self.browser.new_context(**options).new_page()
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda said: self.complaints.append(said.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -459,7 +477,7 @@ def test_what_changed_is_filtered(file: Path, open_page: Open) -> None:
 
 def test_help_and_theme(file: Path, open_page: Open) -> None:
     """? lists the keys until Escape, and t switches between light and dark, which a reload keeps."""
-    page = open_page(file, color_scheme="light")
+    page = open_page(file)
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("move in the matrix")
     page.keyboard.press("Escape")
@@ -575,7 +593,7 @@ def test_axe_finds_nothing(file: Path, open_page: Open, theme: str, width: int) 
     """axe-core has no findings in any view, in both themes, and on a phone."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed: run scripts/check_page.sh")
-    page = open_page(file, color_scheme=theme, bypass_csp=True, viewport={"width": width, "height": 800})
+    page = open_page(file, size=(width, 800), media={"color_scheme": theme}, bypass_csp=True)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     for opened in (*VIEWS, *DETAILS):
         show(page, opened)
@@ -588,7 +606,7 @@ def test_axe_finds_nothing(file: Path, open_page: Open, theme: str, width: int) 
 
 def test_a_phone_scrolls_down_only(file: Path, open_page: Open) -> None:
     """At a width of 390 pixels, no view is wider than the screen."""
-    page = open_page(file, viewport={"width": 390, "height": 844}, has_touch=True)
+    page = open_page(file, size=(390, 844), has_touch=True)
     for opened in (*VIEWS, *DETAILS):
         show(page, opened)
         for element in ("html", "main"):
@@ -603,7 +621,7 @@ def test_long_names_make_no_view_wider(open_page: Open, tmp_path: Path, width: i
     for name, model in [(task, models[0]), (task, models[1]), ("x" * 250, models[0])]:
         write(tmp_path / name / "1" / model / "7/a.run.json", passed(True, name))
     (path := tmp_path / "report.html").write_bytes(report([tmp_path], read_results(tmp_path)))
-    page = open_page(path, viewport={"width": width, "height": 844})
+    page = open_page(path, size=(width, 844))
     assert grid_names(page) == models
     for opened in (*VIEWS, f"run/{task}/{models[0]}/1", f"side/{task}/{models[0]}/{models[1]}/"):
         show(page, opened)
@@ -627,7 +645,7 @@ def test_names_are_broken_between_their_words(open_page: Open, tmp_path: Path) -
 
 def test_the_dark_theme_is_printed_light(file: Path, open_page: Open) -> None:
     """Paper is white, and the screen has its theme again afterwards."""
-    page = open_page(file, color_scheme="dark")
+    page = open_page(file, media={"color_scheme": "dark"})
     back = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(back)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -638,7 +656,7 @@ def test_the_dark_theme_is_printed_light(file: Path, open_page: Open) -> None:
 
 def test_forced_colors(file: Path, open_page: Open) -> None:
     """With the colors of the system, the chosen cell and the state of each run can still be told."""
-    page = open_page(file, forced_colors="active")
+    page = open_page(file, media={"forced_colors": "active"})
     chosen = page.evaluate("getComputedStyle(document.querySelector('.chosen')).outlineStyle")
     assert chosen == "solid"
     assert "✗" in page.locator("#cell_0_0").inner_text()
@@ -647,7 +665,7 @@ def test_forced_colors(file: Path, open_page: Open) -> None:
 @pytest.mark.parametrize(("wish", "seconds"), [("reduce", "0s"), ("no-preference", "0.3s")])
 def test_reduced_motion(file: Path, open_page: Open, wish: str, seconds: str) -> None:
     """Nothing moves for those who wish so."""
-    page = open_page(file, reduced_motion=wish)
+    page = open_page(file, media={"reduced_motion": wish})
     assert page.evaluate("getComputedStyle(document.querySelector('.fill')).transitionDuration") == seconds
 
 
@@ -657,7 +675,7 @@ def test_the_whole_matrix_is_printed(open_page: Open, tmp_path: Path) -> None:
         for task in range(13):
             add_run(tmp_path, f"made/model-{model:02}", [0.5], task=f"task-{task:02}")
     (path := tmp_path / "report.html").write_bytes(report([tmp_path], read_results(tmp_path), details=False))
-    page = open_page(path, viewport={"width": 700, "height": 400})
+    page = open_page(path, size=(700, 400))
     assert page.locator("[role=gridcell]").count() < 16 * 13
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -672,14 +690,16 @@ def test_the_whole_matrix_is_printed(open_page: Open, tmp_path: Path) -> None:
     expect(tables).to_have_count(0)
 
 
-@pytest.mark.parametrize("kind", ["protanopia", "deuteranopia", "tritanopia", "achromatopsia"])
-def test_states_need_no_color(file: Path, open_page: Open, tmp_path: Path, kind: str) -> None:
+def test_states_need_no_color(file: Path, open_page: Open, tmp_path: Path) -> None:
     """Each state has a sign of its own; how it looks without some colors is kept as a picture."""
     page = open_page(file)
-    page.context.new_cdp_session(page).send("Emulation.setEmulatedVisionDeficiency", {"type": kind})
     kept = Path(os.environ.get("FANBENCH_TEST_SCREENSHOTS", tmp_path))
     kept.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=kept / f"matrix-{kind}.png")
+    session = page.context.new_cdp_session(page)
+    for kind in ("protanopia", "deuteranopia", "tritanopia", "achromatopsia"):
+        session.send("Emulation.setEmulatedVisionDeficiency", {"type": kind})
+        page.screenshot(path=kept / f"matrix-{kind}.png")
+    session.detach()
     signs = [text.split()[0] for text in page.locator("section .legend span").all_inner_texts()]
     assert len(set(signs)) == len(signs) > 1
     cells = page.locator("[role=gridcell].errored")

@@ -288,7 +288,7 @@ def test_a_page_of_an_older_sweep_shows_its_runs(swept: Path, open_page: Open) -
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     "options",
-    [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 800}}],
+    [{}, {"media": {"color_scheme": "dark"}}, {"size": (390, 800)}],
     ids=["light", "dark", "phone"],
 )
 def test_axe_finds_nothing_in_a_timeline(file: Path, open_page: Open, options: dict[str, Any]) -> None:
@@ -321,5 +321,5 @@ def test_no_sign_covers_another(swept: Path, open_page: Open) -> None:
 @pytest.mark.e2e
 def test_a_phone_scrolls_the_chart_and_not_the_page(file: Path, open_page: Open) -> None:
     """At a width of 390 pixels, the page has no more than that."""
-    page = open_page(file, "timeline", viewport={"width": 390, "height": 800})
+    page = open_page(file, "timeline", size=(390, 800))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
