@@ -479,8 +479,8 @@ def test_push_shows_one_row_per_task(folder: Path, kaggle: SimulatedKaggle, serv
         (folder / f"{name}.py").write_text(
             f"import kaggle_benchmarks as kbench\n@kbench.task(name={name!r})\ndef t(llm): ...\nt.run(kbench.llm)\n"
         )
-    words = ("tasks", "push", "-f", "b.py", "-f", "a.py", "--wait", "--endpoint", server.url)
-    with session(*words) as terminal:
+    words = ["tasks", "push", "-f", "b.py", "-f", "a.py", "--wait", "--poll-interval", "0.2"]
+    with session(*words, "--endpoint", server.url) as terminal:
         seen = terminal.until(lambda text: text.count("RUNNING") == 2)
         assert [row.split()[1] for row in seen.splitlines() if "RUNNING" in row] == ["b", "a"]
         assert "0 of 2 pushes: 2 running" in seen

@@ -47,10 +47,21 @@ async def test_a_second_machine_continues_what_the_first_began(
     (tmp_path / "task.py").write_text(TASK.replace("two-plus-two", name))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first-home"))
     async with kind(server.client().config) as client:
-        first = await sweep(tmp_path / "task.py", ["four", "wrong"], client=client, output=tmp_path / "first")
+        first = await sweep(
+            tmp_path / "task.py",
+            ["four", "wrong"],
+            client=client,
+            output=tmp_path / "first",
+            poll_interval=0.1,
+        )
         assert first.ok
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "second-home"))
-        more: SweepOptions = {"repeats": 2, "adopt": True, "output": tmp_path / "second"}
+        more: SweepOptions = {
+            "poll_interval": 0.1,
+            "repeats": 2,
+            "adopt": True,
+            "output": tmp_path / "second",
+        }
         plan = await plan_sweep(client, tmp_path / "task.py", ["four", "wrong"], **more)
         assert (plan.tasks[0].same_as_server, len(plan.tasks[0].runs)) == (True, 2)
         second = await sweep(tmp_path / "task.py", ["four", "wrong"], client=client, **more)
@@ -61,7 +72,12 @@ async def test_a_second_machine_continues_what_the_first_began(
     (tmp_path / "task.py").write_text(TASK.replace("two-plus-two", name) + "\nprint('changed')\n")
     async with kind(server.client().config) as client:
         third = await sweep(
-            tmp_path / "task.py", "four", client=client, adopt=True, output=tmp_path / "third"
+            tmp_path / "task.py",
+            "four",
+            client=client,
+            adopt=True,
+            output=tmp_path / "third",
+            poll_interval=0.1,
         )
         assert (await client.get_task(name)).slug.version_number == 2
         assert not {*made(third)} & {*made(second)}
