@@ -229,7 +229,7 @@ def test_a_closed_pipe_is_no_error(kaggle: SimulatedKaggle, server: SimulatedSer
     log.stderr.close()
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])  # POSIX is another name of C
 def test_any_locale(kaggle: SimulatedKaggle, server: SimulatedServer, locale: str) -> None:
     """The output is UTF-8, whatever the locale."""
     kaggle.add_task("t")

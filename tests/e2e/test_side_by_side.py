@@ -384,7 +384,6 @@ ERRORS = {
     "poll interval of nothing": Case((*RUN, "--poll-interval", "0"), 1, 2, "usage"),
     "a regex that is none": Case(("list", "--name-regex", "("), 1, 1),
     "creation fails": Case(("push", "fails-TASK", "-f", "fails.py", "--wait", *POLL), 1, 1),
-    "a run errs": Case(("run", "TASK", "-m", "broken", "--wait", *POLL), 1, 1),
 }
 
 

@@ -56,5 +56,3 @@ def test_the_whole_life_of_a_task(server: ServerProcess, tmp_path: Path, version
     assert not results["wrong"]
     assert len(list((vendor.folder / "out").rglob("__notebook__.ipynb"))) == 2
     assert "2 run(s) cached" in vendor("tasks", "download", slug, "-o", "out")
-    failed = vendor("tasks", "run", slug, "-m", "broken", "--wait", "--poll-interval", "1", code=1)
-    assert "this model is broken" in failed
