@@ -233,7 +233,7 @@ async def test_the_env_file_that_the_sdk_reads(
 
 # Importing the SDK here would change asyncio for all tests: it applies nest_asyncio.
 @pytest.mark.skipif(find_spec("kaggle_benchmarks") is None, reason="The SDK is not installed.")
-@pytest.mark.slow
+@pytest.mark.long
 def test_dotenv_run_gives_the_sdk_the_env_file(tmp_path: Path) -> None:
     """With `dotenv run`, the real SDK has the model of the `.env` in the working folder."""
     (tmp_path / ".env").write_text("MODEL_PROXY_URL=http://p\nMODEL_PROXY_API_KEY=k\nLLM_DEFAULT=test/mine\n")
