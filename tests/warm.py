@@ -179,7 +179,7 @@ def _run(program: dict[str, Any], request: list[Any], streams: Sequence[int]) ->
     if controlled:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored here
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored here
     # What was imported may have kept the streams that there were.
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)

@@ -19,6 +19,7 @@ import pytest
 from fanbench.cli.app import LazyGroup
 from fanbench.testing import SimulatedKaggle, SimulatedServer
 from tests.cli.conftest import FOREVER, program, script, scripts
+from tests.cli.piped import Piped
 from tests.cli.terminal import session, start_on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
@@ -177,7 +178,7 @@ def test_an_interrupt_ends_with_130(kaggle: SimulatedKaggle, server: SimulatedSe
     kaggle.change(runs=scripts(running=FOREVER))
     kaggle.add_task("t")
     kaggle.add_model("m", "Em")
-    run = program("tasks", "run", "t", "-m", "m", "--wait", FANBENCH_ENDPOINT=server.url)
+    run = Piped("tasks", "run", "t", "-m", "m", "--wait", FANBENCH_ENDPOINT=server.url)
     _until(lambda: kaggle.calls["list_runs"] >= 2)
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=60)
@@ -192,7 +193,7 @@ def test_an_interrupted_push_says_what_was_sent(
 ) -> None:
     """After Ctrl-C, push names what the server has received, and where it may not have."""
     kaggle.change(creation=FOREVER, latency=0.0 if answered else FOREVER)
-    push = program("tasks", "push", "-f", str(task_file), "--wait", FANBENCH_ENDPOINT=server.url)
+    push = Piped("tasks", "push", "-f", str(task_file), "--wait", FANBENCH_ENDPOINT=server.url)
     _until(lambda: kaggle.calls["get_task"] >= (2 if answered else 1))
     push.send_signal(signal.SIGINT)
     _, err = push.communicate(timeout=60)
@@ -208,7 +209,7 @@ def test_an_interrupt_during_a_silent_stream(kaggle: SimulatedKaggle, server: Si
     """An interrupt ends the program while a log stream is silent."""
     kaggle.add_task("t")
     kaggle.add_run("t", "m", script("m", running=FOREVER, log=()))
-    log = program("tasks", "log", "t", FANBENCH_ENDPOINT=server.url)
+    log = Piped("tasks", "log", "t", FANBENCH_ENDPOINT=server.url)
     _until(lambda: kaggle.calls["logs"] > 0)
     log.send_signal(signal.SIGINT)
     _, err = log.communicate(timeout=60)
@@ -219,11 +220,9 @@ def test_a_closed_pipe_is_no_error(kaggle: SimulatedKaggle, server: SimulatedSer
     """`fanbench tasks log | head -1` prints nothing on stderr."""
     kaggle.add_task("t")
     kaggle.add_run("t", "m", script("m", log=[(0.0, "x" * 1000 + "\n")] * 2000))
-    log = program("tasks", "log", "t", "-q", FANBENCH_ENDPOINT=server.url)
-    assert log.stdout is not None
+    log = Piped("tasks", "log", "t", "-q", FANBENCH_ENDPOINT=server.url)
     log.stdout.readline()
     log.stdout.close()
-    assert log.stderr is not None
     assert log.stderr.read() == b""
     assert log.wait(60) == 141
     log.stderr.close()

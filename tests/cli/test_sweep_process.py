@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -15,7 +14,8 @@ import httpx
 import pytest
 
 from fanbench.testing import Fault, SimulatedKaggle, SimulatedServer
-from tests.cli.conftest import FOREVER, program, scripts
+from tests.cli.conftest import FOREVER, scripts
+from tests.cli.piped import Piped
 from tests.cli.sweeps import RESULTS, Sweep, changes
 from tests.cli.sweeps import files as files
 from tests.cli.sweeps import kaggle as kaggle
@@ -24,7 +24,7 @@ from tests.cli.terminal import Session, session
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., subprocess.Popen[bytes]]
+Start = Callable[..., Piped]
 
 
 # --- Signals and pipes ---------------------------------------------------------------------------------------
@@ -39,10 +39,10 @@ def started(
     """
     with ExitStack() as processes:
 
-        def start(*more: str, **fields: Any) -> subprocess.Popen[bytes]:
+        def start(*more: str, **fields: Any) -> Piped:
             endless(kaggle, **fields)
             process = processes.enter_context(
-                program(
+                Piped(
                     *("sweep", "there", "-m", "a", "-m", "b", "-y", "--repeats", "2", *more),
                     FANBENCH_ENDPOINT=server.url,
                 )
@@ -65,7 +65,7 @@ def finish(kaggle: SimulatedKaggle, **fields: Any) -> None:
     kaggle.finish()
 
 
-def until(seen: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+def until(seen: Callable[[], object], process: Piped) -> None:
     end = time.monotonic() + 60
     while not seen():
         assert process.poll() is None, process.communicate()
@@ -73,9 +73,8 @@ def until(seen: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def said(process: subprocess.Popen[bytes], words: str) -> None:
+def said(process: Piped, words: str) -> None:
     """Return once it has printed `words` on stderr. Lines that come after may be lost."""
-    assert process.stderr is not None
     text = ""
     while words not in text:
         line = process.stderr.readline().decode()
@@ -208,7 +207,6 @@ def test_the_page_beside_it(
     """With --view, a page is served as long as the sweep runs, also after one Ctrl-C, and ends with it."""
     monkeypatch.setenv("BROWSER", "false")
     process = started("--view")
-    assert process.stderr is not None
     line = next(line for line in iter(process.stderr.readline, b"") if line.startswith(b"The page: "))
     page = line.decode().removeprefix("The page: ").partition("#")[0]
     assert httpx.get(page).status_code == 200
@@ -237,8 +235,6 @@ def until_gone(page: str) -> None:
 def test_a_reader_that_goes_away(started: Start, kaggle: SimulatedKaggle) -> None:
     """A closed pipe ends the sweep silently with the shell's exit code."""
     process = started("--format", "jsonl", "-q")
-    assert process.stdout is not None
-    assert process.stderr is not None
     assert json.loads(process.stdout.readline())["event"] == "sweep_started"
     process.stdout.close()
     finish(kaggle)
@@ -254,7 +250,7 @@ def unread(started: Start, kaggle: SimulatedKaggle) -> Start:
     """A sweep whose output nobody reads: each log alone is more than its pipe takes."""
     long = [(0.0, "x" * 9_000 + "\n")] * 20
 
-    def start(*more: str) -> subprocess.Popen[bytes]:
+    def start(*more: str) -> Piped:
         process = started(*more, log=long)
         finish(kaggle, log=long)
         return process
@@ -298,7 +294,6 @@ def answer(terminal: Session, text: str) -> None:
 def test_nobody_reads_the_table(started: Start, kaggle: SimulatedKaggle, folder: Path) -> None:
     """The summaries are written even if nobody reads the table."""
     process = started()
-    assert process.stdout is not None
     process.stdout.close()
     finish(kaggle)
     assert process.wait(60) == 141
