@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from tests.warm import warm_python
 
 __all__ = ["REPOSITORY", "own_server", "run_program"]
 
@@ -45,13 +48,16 @@ def own_server(data: Path) -> Iterator[dict[str, str]]:
 
 def run_program(*words: str | Path, folder: Path, environment: dict[str, str]) -> str:
     """The output of a Python program, which must end with exit code 0 and print nothing to stderr."""
-    ended = subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
-    return ended.stdout
+    with TemporaryFile() as out, TemporaryFile() as err:
+        process = warm_python(Path(__file__).with_name("program.py")).start(
+            [*map(str, words)], folder=folder, environment=environment, out=out.fileno(), err=err.fileno()
+        )
+        try:
+            code = process.wait(110)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        printed, said = out.read().decode(), err.read().decode()
+    assert (code, said) == (0, ""), printed + said
+    return printed
