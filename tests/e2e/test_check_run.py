@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.command_lines import Ended, Fanbench
 from tests.local.server_process import TASK, ServerProcess, task_source
 
 pytestmark = pytest.mark.e2e
@@ -28,11 +26,8 @@ magic.run(kbench.llm)
 """
 
 
-def check(server: ServerProcess, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fanbench", "check", *words, "--run", "--endpoint", server.address.url]
-    command += ["--token", server.address.token]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MODEL_PROXY_")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=110)
+def check(server: ServerProcess, folder: Path, *words: str) -> Ended:
+    return Fanbench(server.address, folder).run("check", *words, "--run")
 
 
 def test_the_real_sdk(server: ServerProcess, tmp_path: Path) -> None:
@@ -47,14 +42,14 @@ def test_the_real_sdk(server: ServerProcess, tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     ended = check(server, tmp_path, *files, "--format", "jsonl", "-o", "kept")
-    rows = {row["file"]: row for row in map(json.loads, ended.stdout.splitlines())}
+    rows = {row["file"]: row for row in map(json.loads, ended.out.splitlines())}
     assert {name: (row["outcome"], row["value"]) for name, row in rows.items()} == {
         "passes.py": ("recorded", True),
         "magic.py": ("recorded", 1.0),
         "raises.py": ("errored", None),
         "silent.py": ("nothing", None),
     }
-    assert ended.returncode == 1
+    assert ended.code == 1
     assert (rows["passes.py"]["assertions_passed"], rows["passes.py"]["model"]) == (1, "test/four")
     assert list((tmp_path / "kept/passes").glob("*.run.json"))
 
@@ -63,8 +58,8 @@ def test_another_model(server: ServerProcess, tmp_path: Path) -> None:
     """A wrong answer of the chosen model is a result, and the file passes."""
     (tmp_path / "passes.py").write_text(TASK)
     ended = check(server, tmp_path, "passes.py", "-m", "wrong")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "passes.py: recorded two-plus-two: COMPLETED, ✗ 0/1 (" in ended.stdout
+    assert ended.code == 0, ended.text
+    assert "passes.py: recorded two-plus-two: COMPLETED, ✗ 0/1 (" in ended.out
 
 
 READS = """# %%
@@ -89,6 +84,6 @@ def test_a_task_that_reads_a_dataset(
     """With -d, a file reads the dataset below /kaggle/input and writes its output to /kaggle/working."""
     (tmp_path / "reads.py").write_text(f"{READS}# %%\n!echo hello\n" if magic else READS)
     ended = check(server, tmp_path, "reads.py", "-d", "me/words", "--datasets", str(datasets), "-o", "kept")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.code == 0, ended.text
     assert (tmp_path / "kept/reads/words.txt").read_text() == "word\nalpha\nbeta"
     assert list((tmp_path / "kept").rglob("scratch.txt")) == []
