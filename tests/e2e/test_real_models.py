@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from fanbench.local.models.embedded import Embedded
 from fanbench.results import read_results
 from fanbench.tasks import choose_task, read_task_file
 from fanbench.wire.messages import RunState
+from tests.e2e.command_lines import Ended, Fanbench
 from tests.local.server_process import TASK, ServerProcess, children_with, push, run, run_server
 
 MODELS = Path(os.environ.get("FANBENCH_TEST_MODELS", ""), "models.toml")
@@ -176,27 +175,28 @@ async def test_a_damaged_file_fails_its_runs_only(real: ServerProcess) -> None:
     assert "cannot load" in damaged.error_message
 
 
-def test_a_users_own_file_is_added_listed_and_removed(tmp_path: Path) -> None:
+def test_a_users_own_file_is_added_listed_and_removed(real: ServerProcess, tmp_path: Path) -> None:
     """`models add PATH.gguf` loads the file first, and does not list one that fails to load."""
 
-    def models(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fanbench", "models", *words, "--data", str(tmp_path / "data")]
-        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+    fanbench = Fanbench(real.address, tmp_path)
+
+    def models(*words: str) -> Ended:
+        return fanbench.run("models", *words, "--data", str(tmp_path / "data"))
 
     source = next(m for m in read_catalog(MODELS).model if m.slug == SMOLLM2)
     assert isinstance(source, Embedded)
     shutil.copyfile(source.path, tmp_path / "My Model.gguf")
     (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + os.urandom(4096))
-    assert models("add", str(tmp_path / "My Model.gguf")).returncode == 0
+    assert models("add", str(tmp_path / "My Model.gguf")).code == 0
     refused = models("add", str(tmp_path / "damaged.gguf"))
-    assert refused.returncode == 1
-    assert "cannot load" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    assert models("add", "smollm2", "--default").returncode == 0
-    listed = models("list").stdout
+    assert refused.code == 1
+    assert "cannot load" in refused.err
+    assert "Traceback" not in refused.err
+    assert models("add", "smollm2", "--default").code == 0
+    listed = models("list").out
     assert "  local/my-model " in listed
     assert f"* {SMOLLM2} " in listed
     assert "damaged" not in listed
-    assert models("remove", "local/my-model").returncode == 0
-    assert "my-model" not in models("list").stdout
-    assert models("remove", "local/my-model").returncode == 4
+    assert models("remove", "local/my-model").code == 0
+    assert "my-model" not in models("list").out
+    assert models("remove", "local/my-model").code == 4
