@@ -320,18 +320,18 @@ async def _claim(folder: DataFolder, database: Path | str) -> None:
         await claim(folder, store, await check_claim(folder, store, database))
 
 
-@pytest.mark.parametrize("option", ["--files=s3://", "--judge=test/gone", "--engine=ray://127.0.0.1:9"])
 async def test_a_server_that_does_not_start_claims_nothing(
-    tmp_path: Path, postgres: Postgres, option: str
+    tmp_path: Path, postgres: Postgres, fake_sdk: None
 ) -> None:
     """After a start with a bad option, its data folder, its database and its place for outputs are free."""
     database, place, data = postgres.create_database(), tmp_path / "shared", tmp_path / "data"
-    for state in ([], ["--database", database]):
-        words = [*state, "--files", place.as_uri(), "--advertise=10.0.0.1", option]
-        with pytest.raises(AssertionError, match="hint: "), run_server(data, *words):
-            pass
-        assert not (data / "database.json").exists()
-        assert [*place.glob("*")] == []
+    for option in ("--files=s3://", "--judge=test/gone", "--engine=ray://127.0.0.1:9"):
+        for state in ([], ["--database", database]):
+            words = [*state, "--files", place.as_uri(), "--advertise=10.0.0.1", option]
+            with pytest.raises(AssertionError, match="hint: "), run_server(data, *words):
+                pass
+            assert not (data / "database.json").exists()
+            assert [*place.glob("*")] == []
     with run_server(tmp_path / "other", "--database", database, "--files", place.as_uri(), runs=False):
         pass
     with run_server(data, "--database", postgres.create_database(), runs=False):
