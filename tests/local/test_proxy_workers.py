@@ -49,20 +49,46 @@ def models(upstream: HeldUpstream) -> str:
         f'[[model]]\nslug = "{slug}"\nkind = "upstream"\nurl = "{upstream.url}"\nconcurrency = {limit}\n'
         for slug, limit in (("vendor/one", 1), ("vendor/few", LIMIT))
     )
-    return f'default = "test/four"\n[[model]]\nslug = "test/four"\nkind = "scripted"\nreply = "4"\n{entries}'
+    entries += "".join(
+        f'[[model]]\nslug = "{slug}"\nkind = "scripted"\nreply = "4"\n'
+        for slug in ("test/four", "test/counted")
+    )
+    return f'default = "test/four"\n{entries}'
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[HeldUpstream]:
+@pytest.fixture(scope="module")
+async def module_upstream() -> AsyncIterator[HeldUpstream]:
     async with held_upstream() as upstream:
         yield upstream
 
 
-@pytest.fixture(params=["0", "2"], ids=["server", "workers"])
+@pytest.fixture
+async def upstream(module_upstream: HeldUpstream) -> HeldUpstream:
+    """The upstream of all tests, when it has no requests of the last one left."""
+    module_upstream.answer(len(module_upstream.held))
+    await module_upstream.until(0)
+    module_upstream.most = 0
+    module_upstream.texts.clear()
+    return module_upstream
+
+
+@pytest.fixture(scope="module")
+def shared_workers(
+    tmp_path_factory: pytest.TempPathFactory, module_upstream: HeldUpstream
+) -> Iterator[ServerProcess]:
+    """A server with three processes of the Model Proxy, for all tests that do not harm them."""
+    data, options = tmp_path_factory.mktemp("workers") / "data", ["--proxy-workers", "3"]
+    with run_server(data, *options, models=models(module_upstream), runs=False) as server:
+        yield server
+
+
+@pytest.fixture(params=["server", "workers"])
 def either(request: pytest.FixtureRequest, tmp_path: Path, upstream: HeldUpstream) -> Iterator[ServerProcess]:
     """A server that answers as the Model Proxy itself, and one with processes that do."""
-    options = ["--proxy-workers", request.param]
-    with run_server(tmp_path / "data", *options, models=models(upstream), runs=False) as server:
+    if request.param == "workers":
+        yield request.getfixturevalue("shared_workers")
+        return
+    with run_server(tmp_path / "data", models=models(upstream), runs=False) as server:
         yield server
 
 
@@ -160,11 +186,11 @@ def connections(pid: int, port: int) -> int:
 
 
 async def test_all_workers_share_the_limit_of_an_upstream(
-    workers: ServerProcess, upstream: HeldUpstream
+    shared_workers: ServerProcess, upstream: HeldUpstream
 ) -> None:
     """An upstream never has more requests than its limit, has that many as long as some wait, and all are answered."""
     texts = [str(number) for number in range(20)]
-    async with clients_of(workers) as clients:
+    async with clients_of(shared_workers) as clients:
         for text in texts:
             clients.start(text, "vendor/few", stream=int(text) % 3 == 0)
         for left in range(len(texts), 0, -1):
@@ -175,26 +201,31 @@ async def test_all_workers_share_the_limit_of_an_upstream(
     assert upstream.most == LIMIT
 
 
-async def test_no_order_of_requests_exceeds_the_limit(tmp_path: Path, upstream: HeldUpstream) -> None:
+async def test_no_order_of_requests_exceeds_the_limit(
+    shared_workers: ServerProcess, upstream: HeldUpstream
+) -> None:
     """However requests come, are answered and are given up, an upstream has as many as its limit and no more."""
-    options = ["--proxy-workers", "3"]
     chance = random.Random("3")
-    with run_server(tmp_path / "data", *options, models=models(upstream), runs=False) as server:
-        async with clients_of(server) as clients:
-            for _ in range(50):
-                open_ones = [text for text in clients.started if text not in clients.ended_ones]
-                match chance.choice(["ask", "ask", "leave", "answer"]):
-                    case "leave" if open_ones:
-                        gone = chance.choice(open_ones)
-                        clients.leave(gone)
-                        await clients.until_ended(gone)
-                    case "answer" if asking := [held for held in upstream.held if held.text in open_ones]:
-                        asking[0].answered.set()
-                        await clients.until_ended(asking[0].text)
-                    case _:
-                        clients.start(str(len(clients.started)), "vendor/few", stream=chance.random() < 0.3)
-                await upstream.until(min(LIMIT, len(clients.started) - len(clients.ended_ones)))
-            assert set(clients.statuses.values()) == {200}
+    async with clients_of(shared_workers) as clients:
+        for _ in range(50):
+            open_ones = [text for text in clients.started if text not in clients.ended_ones]
+            match chance.choice(["ask", "ask", "leave", "answer"]):
+                case "leave" if open_ones:
+                    gone = chance.choice(open_ones)
+                    clients.leave(gone)
+                    await clients.until_ended(gone)
+                case "answer" if asking := [held for held in upstream.held if held.text in open_ones]:
+                    asking[0].answered.set()
+                    await clients.until_ended(asking[0].text)
+                case _:
+                    clients.start(str(len(clients.started)), "vendor/few", stream=chance.random() < 0.3)
+            await upstream.until(min(LIMIT, len(clients.started) - len(clients.ended_ones)))
+        while left := len(clients.started) - len(clients.ended_ones):
+            await upstream.until(min(LIMIT, left))
+            oldest = upstream.held[0].text
+            upstream.answer()
+            await clients.until_ended(oldest)
+        assert set(clients.statuses.values()) == {200}
     assert upstream.most == LIMIT
 
 
@@ -305,7 +336,7 @@ async def test_a_port_in_use_is_an_error_at_the_start(tmp_path: Path) -> None:
 
 async def test_runs_use_the_workers(tmp_path: Path, fake_sdk: None, upstream: HeldUpstream) -> None:
     """A run asks a worker, and what concerns its model by an alias is in its log."""
-    options = ["--proxy-workers", "2", "--model-alias", "google/gemini=test/four"]
+    options = ["--proxy-workers", "1", "--model-alias", "google/gemini=test/four"]
     source = TASK.replace("llm.prompt", "kbench.llms['google/gemini'].prompt")
     with run_server(tmp_path / "data", *options, models=models(upstream)) as server:
         async with server.client() as client, clients_of(server) as clients:
@@ -318,19 +349,19 @@ async def test_runs_use_the_workers(tmp_path: Path, fake_sdk: None, upstream: He
             assert httpx.URL(clients.url).port != httpx.URL(server.address.url).port
 
 
-async def test_workers_answer_as_the_server_does_and_count_once(workers: ServerProcess) -> None:
+async def test_workers_answer_as_the_server_does_and_count_once(shared_workers: ServerProcess) -> None:
     """A big request to a model of the server is answered as a whole and in chunks, and counted once each."""
-    async with clients_of(workers) as clients:
+    async with clients_of(shared_workers) as clients:
         text = "word " * 200_000
-        whole = await clients.ask(text, "test/four")
+        whole = await clients.ask(text, "test/counted")
         assert whole.json()["choices"][0]["message"]["content"] == "4"
         assert whole.json()["usage"]["prompt_tokens"] == 200_000
-        streamed = await clients.ask(text, "test/four", stream=True)
+        streamed = await clients.ask(text, "test/counted", stream=True)
         assert '"prompt_tokens": 200000' in streamed.text
         assert streamed.text.endswith("data: [DONE]\n\n")
-        too_big = await clients.ask("x" * (65 << 20), "test/four")
+        too_big = await clients.ask("x" * (65 << 20), "test/counted")
         assert too_big.status_code == 413
-    assert await counted(DataFolder(workers.data).database, 2) == [200_000, 200_000]
+    assert await counted(DataFolder(shared_workers.data).database, "test/counted", 2) == [200_000, 200_000]
 
 
 async def test_workers_record_and_replay(tmp_path: Path, upstream: HeldUpstream) -> None:
@@ -345,7 +376,8 @@ async def test_workers_record_and_replay(tmp_path: Path, upstream: HeldUpstream)
                 upstream.answer()
                 assert await clients.ended(text) == [200]
                 assert len(list(Path(answers).glob("*.json"))) == number
-    with run_server(data, *options, "--replay", answers, models=None, runs=False) as server:
+    options = ["--proxy-workers", "1", "--replay", answers]
+    with run_server(data, *options, models=None, runs=False) as server:
         async with clients_of(server) as clients:
             again = (await clients.ask("first", "vendor/few")).json()
             assert again["choices"][0]["message"]["content"] == "first"
@@ -357,12 +389,12 @@ async def test_workers_record_and_replay(tmp_path: Path, upstream: HeldUpstream)
     assert upstream.texts == ["first", "second"]
 
 
-async def test_workers_follow_the_list_of_models(workers: ServerProcess) -> None:
+async def test_workers_follow_the_list_of_models(shared_workers: ServerProcess) -> None:
     """A model that is added or changed while workers run is there for the next request of each of them."""
-    async with clients_of(workers) as clients:
+    async with clients_of(shared_workers) as clients:
         assert (await clients.ask("hello", "test/new")).status_code == 404
         for reply in ("one", "another"):
-            file = workers.data / "models.toml"
+            file = shared_workers.data / "models.toml"
             entry = f'[[model]]\nslug = "test/new"\nkind = "scripted"\nreply = "{reply}"\n'
             file.write_text(file.read_text().partition('[[model]]\nslug = "test/new"')[0] + entry)
             for _ in range(10):
@@ -418,16 +450,17 @@ async def test_usage_is_counted_in_postgresql(
             for text in texts:
                 clients.start(text, "test/four")
             assert await clients.ended(*texts) == [200] * 20
-    assert await counted(database, 20) == [2] * 20
+    assert await counted(database, "test/four", 20) == [2] * 20
 
 
-async def counted(database: Path | str, count: int) -> list[int]:
-    """The input tokens of all requests in the database, once there are so many."""
+async def counted(database: Path | str, model: str, count: int) -> list[int]:
+    """The input tokens of all requests to the model in the database, once there are so many."""
+    of_model = select(UsageRow.input_tokens).where(UsageRow.model == model)
     async with Store.open(database) as store:
         with anyio.fail_after(PATIENCE):
             while True:
                 async with store._session() as session:
-                    found = list(await session.scalars(select(UsageRow.input_tokens)))
+                    found = list(await session.scalars(of_model))
                 if len(found) >= count:
                     return found
                 await anyio.sleep(0.02)
