@@ -23,8 +23,10 @@ from fanbench.local.launcher import ensure_server, stop_server
 from fanbench.local.state.store import Store
 from fanbench.tasks import to_notebook
 from fanbench.wire.messages import CreationState, RunState
+from tests.warm import warm_python
 
 from .server_process import (
+    GUARDED,
     MODELS,
     TASK,
     children_with,
@@ -44,6 +46,24 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 def client_of(server: LocalServer) -> Client:
     return Client(resolve_config(endpoint=server.url, token=server.token, env={}))
+
+
+def fanbench(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the server in a process of its own, and return how it has ended."""
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+        process = warm_python(GUARDED).start(
+            words,
+            folder=folder,
+            environment={**os.environ, **environment},
+            out=out.fileno(),
+            err=err.fileno(),
+        )
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
+    said, errors = ((folder / name).read_text() for name in ("stdout", "stderr"))
+    return subprocess.CompletedProcess(words, code, said, errors)
 
 
 async def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
@@ -149,7 +169,7 @@ async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path, fake_sdk:
             await client.schedule_runs("prompts", models)
             while not any([r.state is RunState.RUNNING async for r in client.list_runs("prompts")]):
                 await anyio.sleep(0.02)
-        await anyio.sleep(random.uniform(0, 1.5))
+        await anyio.sleep(random.uniform(0, 1))  # the first two runs take longer
         os.kill(server.address.pid, signal.SIGTERM)
         assert await anyio.to_thread.run_sync(server.process.wait, 60) == 0
     said = (tmp_path / "data.out").read_text()
@@ -338,19 +358,9 @@ def test_a_port_in_use_is_reported_with_a_hint(tmp_path: Path) -> None:
     """A port in use gives exit code 1 and one line, and --any-port uses another port."""
     with run_server(tmp_path / "data", runs=False) as server:
         port = server.address.url.rpartition(":")[2]
-        command = [
-            sys.executable,
-            "-m",
-            "fanbench",
-            "serve",
-            "--data",
-            str(tmp_path / "other"),
-            "--port",
-            port,
-        ]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        by_default = {**os.environ, "FANBENCH_DATA": str(tmp_path / "data")}
-        known = subprocess.run(command, capture_output=True, text=True, timeout=60, env=by_default)
+        words = ["serve", "--data", str(tmp_path / "other"), "--port", port]
+        refused = fanbench(tmp_path, *words)
+        known = fanbench(tmp_path, *words, FANBENCH_DATA=str(tmp_path / "data"))
         with run_server(tmp_path / "third", "--port", port, "--any-port", runs=False) as third:
             assert third.address.url != server.address.url
     assert refused.returncode == 1
@@ -393,8 +403,7 @@ def test_the_rest_of_an_output_is_deleted(tmp_path: Path) -> None:
 def test_a_data_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
     """The error of a second server on the same folder has the process id of the first."""
     with open_data_folder(tmp_path / "data"):
-        command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path / "data"), "--port", "0"]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        refused = fanbench(tmp_path, "serve", "--data", str(tmp_path / "data"), "--port", "0")
     assert refused.returncode == 1
     assert f"in use by process {os.getpid()}" in refused.stderr
     assert f"`fanbench stop --data {tmp_path / 'data'}`" in refused.stderr
@@ -581,8 +590,7 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     """A damaged database is reported in one line that names the file."""
     with open_data_folder(tmp_path / "data") as folder:
         folder.database.write_text("this is no database, and long enough to be looked at as one " * 20)
-    command = [sys.executable, "-m", "fanbench", "serve", "--data", str(tmp_path / "data"), "--port", "0"]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    refused = fanbench(tmp_path, "serve", "--data", str(tmp_path / "data"), "--port", "0")
     assert refused.returncode == 1
     assert "state.sqlite" in refused.stderr
     assert "Traceback" not in refused.stderr
