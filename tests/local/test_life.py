@@ -159,8 +159,11 @@ for _ in range(3):
 async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path, fake_sdk: None) -> None:
     """Whenever SIGTERM comes, to the server or to all its processes, each run completes once with a later server."""
     data, models = tmp_path / "data", [f"m{number}" for number in range(6)]
+    # The first run is in progress at each SIGTERM, whichever of the others is.
+    latencies = dict.fromkeys(models, 0.2) | {"m0": 1.0}
     catalog = "".join(
-        f'[[model]]\nslug = "test/{name}"\nkind = "scripted"\nlatency = 0.2\nreply = "4"\n' for name in models
+        f'[[model]]\nslug = "test/{name}"\nkind = "scripted"\nlatency = {seconds}\nreply = "4"\n'
+        for name, seconds in latencies.items()
     )
     options = ["--workers", "2", "--stop-timeout", "0.5"]
     with run_server(data, *options, models=catalog) as server:
@@ -169,7 +172,7 @@ async def test_stopped_servers_lose_and_double_nothing(tmp_path: Path, fake_sdk:
             await client.schedule_runs("prompts", models)
             while not any([r.state is RunState.RUNNING async for r in client.list_runs("prompts")]):
                 await anyio.sleep(0.02)
-        await anyio.sleep(random.uniform(0, 1))  # the first two runs take longer
+        await anyio.sleep(random.uniform(0, 1.5))
         os.kill(server.address.pid, signal.SIGTERM)
         assert await anyio.to_thread.run_sync(server.process.wait, 60) == 0
     said = (tmp_path / "data.out").read_text()

@@ -320,7 +320,7 @@ async def test_what_is_not_complete_has_no_name(bucket: str, faulty: FaultyS3, t
 
 
 PUT_AND_MEASURE = """
-import resource, sys
+import os, resource, sys
 from pathlib import Path
 import anyio
 from fanbench.local.object_store import ObjectStore
@@ -330,7 +330,8 @@ async def main(url, small, large):
     await store.put("small", Path(small))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     await store.put("large", Path(large))
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10, flush=True)
+    os._exit(0)  # threads of obstore can abort Python while it ends
 
 anyio.run(main, *sys.argv[1:])
 """
