@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,9 @@ from fanbench.wire.messages import RunState
 from tests.results.items import passes
 from tests.view.conftest import PATIENCE
 from tests.view.sweeps import collect, schedule
-from tests.warm import warm_python
 
 pytestmark = pytest.mark.e2e
 
-FANBENCH = Path(__file__).parents[1] / "e2e/ours.py"
 TASKS, MODELS = ("quiz", "sums"), ("good", "middle", "bad")
 VIEWS = ("matrix", "leaderboard", "runs", "compare/bad/good", "cost", "run/quiz/good/1")
 
@@ -31,18 +30,13 @@ VIEWS = ("matrix", "leaderboard", "runs", "compare/bad/good", "cost", "run/quiz/
 @contextmanager
 def serving(folder: Path, *more: str) -> Iterator[str]:
     """The address of the page of `fanbench view`."""
-    read, write = os.pipe()
-    with open(read) as printed, open(write, "wb") as out, open(os.devnull, "wb") as nothing:
-        words = ["view", str(folder), "--no-open", *more]
-        server = warm_python(FANBENCH).start(
-            words, folder=folder, environment=os.environ, out=out.fileno(), err=nothing.fileno()
-        )
-        out.close()
+    command = [sys.executable, "-m", "fanbench", "view", str(folder), "--no-open", *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
         try:
-            yield printed.readline().strip()
+            yield server.stdout.readline().strip()
         finally:
             server.terminate()
-            server.wait(60)
 
 
 @pytest.fixture(scope="module")
