@@ -126,7 +126,7 @@ class LocalCarrier:
         )
 
     def _hidden_folders(self, job: NotebookJob) -> list[str]:
-        # `Path.home()` would fail for a user who has no home folder.
+        # Not `Path.home()`, which fails for a user without a home folder.
         home = os.path.expanduser("~")
         temporary = dict.fromkeys([os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"])  # noqa: S108 - to hide them
         return [str(self._root), home, *temporary, *self._hidden, *shared_folder(job.outputs)]
